@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The contract for people who write layers.
+ *
+ * A layer is a backend (the bottom: it has the bytes) or a filter (in the
+ * middle: it changes requests on the way down, answers on the way up).  A
+ * stack is a chain of filters over one backend.  A stack is opened once per
+ * export and shared by that export's connections; all state of a layer is in
+ * its instance, so the same layer may stand twice in one stack and in any
+ * number of exports.
+ *
+ * A layer is data and a few functions: one `struct nr_layer_type`, listed in
+ * backends/table.c or filters/table.c.  A slot that is NULL means "nothing to
+ * do here": the core passes by at no cost.
+ *
+ * Rules:
+ *
+ * 1. `submit`, `done`, `child_done` and `resume` run on the request's worker
+ *    and never block.  Each ends in exactly one of three ways:
+ *      nr_pass(layer, req)           down to the layer below,
+ *      nr_finish(layer, req, error)  up towards the client,
+ *      nothing                       the request is parked: the layer has
+ *                                    handed it to a ring operation, a job or a
+ *                                    list of its own, whose completion calls
+ *                                    nr_pass or nr_finish on the same worker,
+ *                                    or nr_resume from any thread.
+ * 2. Every request is finished exactly once per layer.  nr_finish never calls
+ *    back: it queues, and the worker's loop goes on from there.
+ * 3. A filter that changes a request in place puts back in `done` what it
+ *    changed.  A filter that splits or fans out makes children (nr_child).
+ * 4. Instances of NR_SPREAD layers are used by several workers at once; what
+ *    they share, they protect.  Instances of NR_HOME layers are used by one.
+ */
+#ifndef NBDRING_LAYER_H
+#define NBDRING_LAYER_H
+
+#include <sys/socket.h>
+
+#include "nbdring/error.h"
+#include "nbdring/limits.h"
+#include "nbdring/param.h"
+#include "nbdring/request.h"
+
+#pragma GCC visibility push(default) /* what modules call */
+
+/* Raised whenever a structure or a rule here changes. */
+#define NR_LAYER_ABI 1
+
+#define NR_NAME_MAX 4096 /* bytes of an export name (protocol, "String values") */
+
+enum nr_layer_kind { NR_BACKEND, NR_FILTER };
+
+/* Which threads may be inside an instance. */
+enum nr_placement {
+	NR_SPREAD, /* any worker, several at once */
+	NR_HOME,   /* one worker, chosen at open; the export's connections move there */
+};
+
+/*
+ * The client that wants in, or is in.  Read-only for layers, but for what
+ * nr_session_data gives them.
+ */
+struct nr_session {
+	uint64_t id;                     /* counts up from 1 in this process */
+	const char *export_name;         /* as the client wrote it */
+	const char *peer;                /* "unix:pid=12,uid=0" or "127.0.0.1:40022"; for logs */
+	struct sockaddr_storage address; /* of the peer; ss_family AF_UNIX for Unix sockets,
+					  * AF_UNSPEC when unknown */
+	bool has_credentials;            /* the three below are known (Unix sockets) */
+	uint32_t pid, uid, gid;          /* of the peer when it connected */
+	void *data;                      /* the core's: room for nr_session_data */
+};
+
+/* Called by `exports` once per export: its name and, or NULL, a description. */
+typedef void nr_export_fn(void *context, const char *name, const char *description);
+
+struct nr_layer_type {
+	unsigned abi;        /* NR_LAYER_ABI */
+	const char *name;    /* as on the command line */
+	const char *summary; /* one phrase, no full stop */
+	enum nr_layer_kind kind;
+	enum nr_placement placement;
+	const struct nr_param *params; /* NULL: takes none */
+	size_t instance_size;          /* state of one use of the layer; zeroed before the
+					* parameters are stored */
+	size_t request_size;           /* scratch per request, bytes; see nr_scratch */
+	size_t session_size;           /* state per client, bytes; see nr_session_data */
+
+	/* Are the parameters legal together?  No I/O.  Main thread, at start. */
+	int (*check)(struct nr_layer *layer, struct nr_error *error);
+
+	/*
+	 * Get ready to serve the export layer->export_name.  May block; runs on an
+	 * offload thread or the main thread, never on a worker.  The layer below
+	 * is open already.  On failure nothing stays behind; `close` is not called.
+	 */
+	int (*open)(struct nr_layer *layer, struct nr_error *error);
+
+	/*
+	 * Fill in (backend) or adapt (filter) the traits; after `open`, same thread.
+	 * A filter's answer depends on `inout` and its parameters alone: it is asked
+	 * again, on any thread, when the size below has changed.
+	 */
+	int (*describe)(struct nr_layer *layer, struct nr_traits *inout, struct nr_error *error);
+
+	/*
+	 * Backends: look again at what may have changed outside, the size.  Called
+	 * for each new connection, on a thread that may block, while requests are
+	 * under way elsewhere.  NULL: the size is what it was.
+	 */
+	int (*refresh)(struct nr_layer *layer, uint64_t *size, struct nr_error *error);
+
+	/*
+	 * Backends that serve several disks (file dir=…): say which, or whether
+	 * NAME is one of them (0, or -ENOENT).  May block.  NULL, or -ENOSYS: one
+	 * disk, and every name leads to it.
+	 */
+	int (*exports)(struct nr_layer *layer, nr_export_fn *each, void *context,
+		       struct nr_error *error);
+	int (*find)(struct nr_layer *layer, const char *name, struct nr_error *error);
+
+	/*
+	 * May this client come in?  Filters of policy refuse with an error whose
+	 * text the client is shown.  `leave` follows each successful `admit`.
+	 * May not block; any thread.
+	 */
+	int (*admit)(struct nr_layer *layer, struct nr_session *session, struct nr_error *error);
+	void (*leave)(struct nr_layer *layer, struct nr_session *session);
+
+	void (*submit)(struct nr_layer *layer, struct nr_request *req); /* NULL: pass down */
+	void (*done)(struct nr_layer *layer, struct nr_request *req);   /* NULL: pass up */
+	void (*child_done)(struct nr_layer *layer, struct nr_request *child);
+	void (*resume)(struct nr_layer *layer, struct nr_request *req); /* after nr_resume */
+
+	/* Nothing is in flight any more.  May block; never on a worker. */
+	void (*close)(struct nr_layer *layer);
+};
+
+struct nr_layer {
+	const struct nr_layer_type *type;
+	void *instance;          /* type->instance_size bytes */
+	const char *export_name; /* which export this stack serves; "" is the default one */
+	bool read_only;          /* the server was told to serve read-only (-r) */
+	unsigned worker_count;   /* workers of the server; sizes per-worker data in `open` */
+	struct nr_traits traits; /* of this layer, after `describe`; read-only for layers */
+	struct nr_layer *below;  /* NULL for the backend */
+
+	/* The core's own. */
+	struct {
+		struct nr_layer *above;     /* NULL for the topmost */
+		struct nr_layer *submit_to; /* nearest below with a submit slot */
+		struct nr_layer *done_to;   /* nearest above with a done slot; NULL: the top */
+		size_t scratch_offset;
+		size_t session_offset;
+		const struct nr_plan *plan;
+		unsigned depth;        /* 0: the backend */
+		_Atomic uint64_t size; /* traits.size, kept up by refresh and resize */
+		struct nr_stack *stack;
+		void *parameters; /* memory of the parameters */
+	} internal;
+};
+
+/* Down to the layer below.  Ends submit, done (a second try) or resume. */
+void nr_pass(struct nr_layer *layer, struct nr_request *req);
+
+/* Up: ERROR is 0 or negative errno.  A failed read gives its answer back. */
+void nr_finish(struct nr_layer *layer, struct nr_request *req, int error);
+
+/*
+ * The layer parked REQ; let its worker call type->resume(layer, req) soon.
+ * Any thread; never blocks.
+ */
+void nr_resume(struct nr_layer *layer, struct nr_request *req);
+
+/*
+ * The layer's scratch in REQ: type->request_size bytes, aligned to 16, not
+ * zeroed; the layer's own from its submit to its last finish.
+ */
+void *nr_scratch(const struct nr_layer *layer, struct nr_request *req);
+
+/*
+ * A child of PARENT for OPERATION on [OFFSET, OFFSET + LENGTH), without data or
+ * flags; the caller sets those and ends with nr_pass(layer, child).  When it
+ * comes back, type->child_done(layer, child) reads child->error and answer, and
+ * ends with nr_child_release(child).  Returns NULL when the worker's pool is
+ * exhausted.  Children come from a pool: nothing is allocated.
+ */
+struct nr_request *nr_child(struct nr_layer *layer, struct nr_request *parent,
+			    enum nr_operation operation, uint64_t offset, uint64_t length);
+struct nr_request *nr_child_parent(const struct nr_request *child);
+void nr_child_release(struct nr_request *child);
+
+/*
+ * Park REQ: type->resume(layer, req) is called on its worker when NANOSECONDS have
+ * passed.  The request's worker only.
+ */
+void nr_sleep(struct nr_layer *layer, struct nr_request *req, uint64_t nanoseconds);
+
+/* Monotonic time of a worker, nanoseconds; cheap.  The worker's thread. */
+uint64_t nr_now(struct nr_worker *worker);
+
+/*
+ * The layer's state for SESSION: type->session_size bytes, zeroed before `admit`,
+ * there until `leave` has returned.  SESSION NULL (the server's own requests):
+ * NULL.  Aligned to 16.
+ */
+void *nr_session_data(const struct nr_layer *layer, const struct nr_session *session);
+
+/*
+ * Read [OFFSET, OFFSET + LENGTH) of the layer below, waiting for it: for `open`
+ * and `describe`-time knowledge such as partition tables.  Never on a worker.  Need
+ * not be aligned.  0, or negative errno with a sentence.
+ */
+int nr_read_below(struct nr_layer *layer, uint64_t offset, uint64_t length, void *data,
+		  struct nr_error *error);
+
+/*
+ * A stack of the layer's own beside the one it is in (a twin to compare with, a
+ * leg of a mirror), from words in the grammar of the command line:
+ * "--filter=delay rdelay=1 memory 1M".  Opened in `open`, closed in `close`.
+ * Requests to it are children: nr_child_in, then nr_enter; they come back to the
+ * layer's child_done.
+ */
+struct nr_stack *nr_substack_open(struct nr_layer *layer, const char *words,
+				  struct nr_error *error);
+void nr_substack_close(struct nr_stack *substack);
+const struct nr_traits *nr_substack_traits(const struct nr_stack *substack);
+struct nr_request *nr_child_in(struct nr_layer *layer, struct nr_stack *substack,
+			       struct nr_request *parent, enum nr_operation operation,
+			       uint64_t offset, uint64_t length);
+void nr_enter(struct nr_stack *substack, struct nr_request *child);
+
+/*
+ * Ask the server to stop as if by SIGTERM; WHY goes to its log.  Any thread; the
+ * first one counts.
+ */
+void nr_stop_server(struct nr_layer *layer, const char *why);
+
+/* The layer's size changed (NR_RESIZE done): tell the core.  Any thread. */
+void nr_layer_resized(struct nr_layer *layer, uint64_t size);
+
+/* The size now, bytes.  Any thread. */
+uint64_t nr_layer_size(const struct nr_layer *layer);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Parameters: what a layer takes on the command line, as a table.
+ *
+ * One row per parameter.  From the rows the core parses `key=value`, fills in
+ * defaults, checks ranges, suggests the nearest name for a wrong one, prints
+ * `nbdring LAYER --help` and writes the parameter section of the man page, so
+ * none of these can disagree.
+ *
+ * Values are stored in the layer's instance at `offset`, in the C type that
+ * the row's type names below.  Strings belong to the core and live as long as
+ * the instance.
+ */
+#ifndef NBDRING_PARAM_H
+#define NBDRING_PARAM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum nr_param_type {
+	NR_PARAM_STRING, /* const char *; NULL when not given and no default */
+	NR_PARAM_PATH,   /* const char *; made absolute when parsed, so that a daemon which
+			  * has left its folder still finds it */
+	NR_PARAM_SIZE,   /* uint64_t bytes; suffixes b K M G T P E s (512), as qemu and nbdkit */
+	NR_PARAM_UINT,   /* uint64_t */
+	NR_PARAM_BOOL,   /* bool; true/false, on/off, yes/no, 1/0 */
+	NR_PARAM_CHOICE, /* unsigned: the index into `choices` */
+	NR_PARAM_LIST,   /* struct nr_strings; may be given more than once */
+	NR_PARAM_PATHS,  /* struct nr_strings of absolute paths; may be given more than once */
+};
+
+struct nr_strings {
+	size_t count;
+	const char **item;
+};
+
+#define NR_PARAM_REQUIRED (1u << 0) /* must be given */
+#define NR_PARAM_MAIN (1u << 1)     /* bare words after the layer's name go here; one row at most */
+
+struct nr_param {
+	const char *name; /* [A-Za-z][A-Za-z0-9._-]* ; NULL ends the table */
+	enum nr_param_type type;
+	unsigned flags;             /* NR_PARAM_* */
+	size_t offset;              /* offsetof(struct INSTANCE, field) */
+	const char *fallback;       /* the default, as a user would write it; NULL: none */
+	uint64_t min, max;          /* SIZE and UINT: range, both ends included; max 0: none */
+	const char *const *choices; /* CHOICE: names, NULL-terminated */
+	const char *value;          /* placeholder in help: "PATH", "SIZE", … */
+	const char *help;           /* one sentence, no full stop */
+	const char *manual;         /* paragraphs in POD for the man page; NULL: `help` alone */
+};
+
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A request on its way down a stack and up again.
+ *
+ * A request belongs to one worker thread from its first submit to its release;
+ * only that thread touches it, except between a layer's parking it and
+ * nr_resume(), when whoever the layer handed it to may.
+ *
+ * What a layer may rely on when it is given a request: offset and length lie
+ * inside the layer's size, reads and writes are aligned to its block_min and
+ * not longer than its block_max, flags and operation are ones its traits offer
+ * (stack/choke point).  Length 0 never arrives for read, write, trim, zero,
+ * cache and extents.
+ */
+#ifndef NBDRING_REQUEST_H
+#define NBDRING_REQUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "nbdring/extent.h"
+
+#pragma GCC visibility push(default) /* what modules call */
+
+struct nr_layer;
+struct nr_ring;
+struct nr_session;
+struct nr_stack;
+struct nr_worker;
+
+enum nr_operation {
+	NR_READ,    /* fill in segments that cover [offset, offset+length) */
+	NR_WRITE,   /* segments hold exactly `length` bytes */
+	NR_FLUSH,   /* everything finished before is stable after; offset = length = 0 */
+	NR_TRIM,    /* contents may be dropped; later reads return anything */
+	NR_ZERO,    /* later reads return zeroes */
+	NR_CACHE,   /* a hint: this will be read soon */
+	NR_EXTENTS, /* fill in req->extents */
+	NR_RESIZE,  /* the disk gets `offset` bytes; length = 0 */
+	NR_OPERATION_COUNT
+};
+
+/* Flags of a request. */
+#define NR_FUA (1u << 0)       /* write, trim, zero: finish when stable (protocol: FUA) */
+#define NR_NO_HOLE (1u << 1)   /* zero: keep the range allocated (protocol: NO_HOLE) */
+#define NR_FAST_ZERO (1u << 2) /* zero: -ENOTSUP unless faster than writing (protocol: FAST_ZERO) */
+#define NR_REQ_ONE (1u << 3)   /* extents: one extent is enough (protocol: REQ_ONE) */
+
+/*
+ * The owner of memory that segments point to.  Each segment of an answer holds
+ * one reference; `release` gives one back and is called on the request's
+ * worker once the bytes have left (after the send, not before).
+ */
+struct nr_buffer {
+	void (*release)(struct nr_buffer *buffer);
+};
+
+/*
+ * A run of bytes, or of nothing.  `data` NULL: a hole, reads as zeroes, carries
+ * no memory and no owner.  Length is never 0.  In a write `owner` is unused: the
+ * memory stays valid until the request is finished, and is not to be written to.
+ */
+struct nr_segment {
+	uint8_t *data;
+	uint64_t length; /* bytes */
+	struct nr_buffer *owner;
+};
+
+#define NR_SEGMENTS_INLINE 2
+#define NR_SEGMENTS_MAX 512
+
+struct nr_request {
+	enum nr_operation operation;
+	uint32_t flags;  /* NR_FUA … */
+	uint64_t offset; /* bytes */
+	uint64_t length; /* bytes */
+	int error;       /* 0 or negative errno; meaningful on the way up */
+	uint32_t segment_count;
+	struct nr_segment *segments; /* write: the data, read: the answer so far */
+	struct nr_extents *extents;  /* NR_EXTENTS only; NULL elsewhere */
+	struct nr_session *session;  /* the client; NULL for requests of the server itself */
+	struct nr_worker *worker;    /* the thread this request lives on */
+
+	/* The core's own; layers keep their hands off. */
+	struct {
+		struct nr_layer *at;       /* where the request is: who finishes or parks it */
+		struct nr_request *next;   /* in the done-queue, a pool, an inbox */
+		struct nr_request *parent; /* child requests: whose part this is */
+		struct nr_layer *owner;    /* child requests: the layer that made it */
+		struct nr_stack *stack;
+		const struct nr_layer *failed_at; /* the first to finish it with an error */
+		struct nr_buffer *segment_memory; /* when the answer outgrew the inline ones */
+		void (*finished)(struct nr_request *req); /* top of the stack reached */
+		uint64_t answered;                        /* bytes of the answer so far (read) */
+		uint32_t segment_room;
+		uint16_t slot_class; /* size class of the memory the request lives in */
+		uint8_t state;       /* enum nr_request_state (src/stack/worker.h) */
+		struct nr_segment inline_segment[NR_SEGMENTS_INLINE];
+	} internal;
+};
+
+/*
+ * The answer of a read, in order of offset: LENGTH bytes at DATA, owned by
+ * OWNER (one reference of which passes to the request, also on failure).
+ * Returns false when the list is full (NR_SEGMENTS_MAX) or LENGTH is more than
+ * is left to answer; the layer then finishes with an error.  Only the request's
+ * worker may call.
+ */
+bool nr_answer_data(struct nr_request *req, void *data, uint64_t length, struct nr_buffer *owner);
+
+/* The same for LENGTH bytes that read as zeroes.  Neighbouring holes merge. */
+bool nr_answer_hole(struct nr_request *req, uint64_t length);
+
+/*
+ * Forget the answer so far and give its buffers back, so that a layer can
+ * answer anew.
+ */
+void nr_answer_clear(struct nr_request *req);
+
+/*
+ * Keep LENGTH bytes of a read's answer from byte FROM on, give the rest back: for
+ * a filter that asked for more than it was asked for.  In `done`, after setting
+ * req->length back; the answer must be that long.
+ */
+void nr_answer_cut(struct nr_request *req, uint64_t from, uint64_t length);
+
+/*
+ * Copy between a write's segments, or a finished read's, and plain memory:
+ * bytes [FROM, FROM + LENGTH) counted from the request's first byte.  Holes
+ * read as zeroes.  The range must lie inside the request.
+ */
+void nr_request_copy_out(const struct nr_request *req, uint64_t from, uint64_t length, void *to);
+
+/*
+ * Memory for LENGTH bytes (1 to NR_TRANSFER_MAX), aligned to 4096, from the
+ * worker's arena.  Returns NULL when there is none.  The caller holds one
+ * reference and gives it back with buffer->release, or passes it on with
+ * nr_answer_data.  Only the worker's thread may call.
+ */
+struct nr_buffer *nr_buffer_get(struct nr_worker *worker, uint64_t length, uint8_t **data);
+
+/* One more reference to a buffer that nr_buffer_get returned. */
+void nr_buffer_retain(struct nr_buffer *buffer);
+
+/* The ring of the worker, for backends that do I/O. */
+struct nr_ring *nr_worker_ring(struct nr_worker *worker);
+
+/* Index of the worker, 0 to nr_worker_count() - 1; for per-worker instance data. */
+unsigned nr_worker_index(const struct nr_worker *worker);
+unsigned nr_worker_count(const struct nr_worker *worker);
+
+#pragma GCC visibility pop
+
+#endif
