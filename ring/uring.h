@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The io_uring engine from inside: what its operation (engine-uring.c) and its
+ * set-up (uring-setup.c) share.  Private to the two.
+ */
+#ifndef RING_URING_H
+#define RING_URING_H
+
+#include <liburing.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "ring/engine.h"
+
+/*
+ * The kernel interface where it is newer than the oldest headers we build with
+ * (Linux 6.0, liburing 2.3).  Whether the running kernel has these is probed.
+ */
+#define NR_OP_READV_FIXED 60u              /* 6.15 */
+#define NR_OP_WRITEV_FIXED 61u             /* 6.15 */
+#define NR_ENTER_NO_IOWAIT (1u << 7)       /* 6.15 */
+#define NR_FEAT_MIN_TIMEOUT (1u << 15)     /* 6.12 */
+#define NR_FEAT_NO_IOWAIT (1u << 17)       /* 6.15 */
+#define NR_SETUP_NO_SQARRAY (1u << 16)     /* 6.6 */
+#define NR_SEND_VECTORIZED (1u << 5)       /* 6.17; in sqe->ioprio */
+#define NR_BLOCK_URING_CMD_DISCARD 0x1200u /* 6.12; _IO(0x12, 0) */
+
+#define NR_NO_SLOT UINT16_MAX
+
+/* Fixed files: which slot of the ring's table stands for which descriptor. */
+struct nr_slots {
+	uint16_t *of_fd; /* NR_NO_SLOT: not adopted */
+	unsigned fds;    /* entries of of_fd */
+	unsigned table;  /* slots the kernel's table has; 0: no table */
+	unsigned unused; /* slots from here on were never used */
+	uint16_t *free;  /* slots that were given back */
+	unsigned free_count, free_size;
+};
+
+struct nr_engine {
+	struct io_uring uring;
+	struct nr_ring *ring;
+
+	/* For io_uring_enter: the registered descriptor and what goes with it. */
+	int enter_fd;
+	unsigned enter_flags;
+
+	unsigned under_way; /* operations whose completion has not come */
+
+	/* The registered part of the arena; 0 bytes: none. */
+	uintptr_t pinned_base;
+	size_t pinned_bytes;
+
+	struct nr_slots slots;
+
+	int wake_fd; /* eventfd */
+	bool wake_armed;
+	uint64_t wake_count; /* what the kernel reads from it; of no interest */
+
+	bool begun; /* the owner made its first turn */
+	bool fixed_vectors;
+	bool send_vectorized;
+	pid_t owner;
+
+	struct __kernel_timespec pause; /* before a file is tried again */
+};
+
+/* uring-setup.c */
+int nr_uring_create(struct nr_engine **engine, struct nr_ring *ring,
+		    const struct nr_ring_options *options, struct nr_ring_report *report,
+		    struct nr_error *error);
+void nr_uring_destroy(struct nr_engine *e);
+size_t nr_uring_pin(struct nr_engine *e, void *memory, size_t bytes);
+void nr_uring_adopt(struct nr_engine *e, int fd);
+void nr_uring_forget(struct nr_engine *e, int fd);
+
+/* What can only be done by the owner: enables the ring. */
+void nr_uring_begin(struct nr_engine *e);
+
+/* Ends the process: the kernel broke what was probed, and requests are lost. */
+_Noreturn void nr_uring_fatal(const char *what, int code);
+
+/* engine-uring.c */
+
+/* Cancels everything and waits for it, calling nobody.  Owner only. */
+void nr_uring_drain(struct nr_engine *e);
+
+#endif
