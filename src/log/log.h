@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the server tells the person who runs it.
+ *
+ * One line per event, rate-limited per call site's class so that no client can
+ * fill a disk: what was left out is counted and said.  Layers, ring and
+ * protocol do not log; they return errors.  Never called per request on a worker
+ * unless something went wrong.
+ */
+#ifndef SRC_LOG_LOG_H
+#define SRC_LOG_LOG_H
+
+#include <stdbool.h>
+
+enum nr_log_level { NR_LOG_ERROR, NR_LOG_WARNING, NR_LOG_INFO, NR_LOG_DEBUG };
+
+/* Classes limited apart from each other. */
+enum nr_log_class {
+	NR_LOG_SERVER,  /* start, stop, listeners: not limited */
+	NR_LOG_CLIENT,  /* connections that come, break rules, vanish */
+	NR_LOG_REQUEST, /* requests that failed */
+	NR_LOG_CLASS_COUNT
+};
+
+/*
+ * TARGET: "default" (stderr), "stderr", "syslog", "null", or a path beginning
+ * with '/' to append to.  Main thread, before others exist.  Returns 0 or -errno.
+ */
+int nr_log_open(const char *target, bool verbose);
+void nr_log_close(void);
+
+/* Open the log file again (after a rotation). */
+void nr_log_reopen(void);
+
+/* Any thread; the line is cut at 1 KiB; control characters are escaped. */
+void nr_log(enum nr_log_level level, enum nr_log_class class, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Would a debug line be printed (-v)? */
+bool nr_log_verbose(void);
+
+#endif

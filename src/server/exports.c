@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The export table.
+ *
+ * The table is shared by all shards and guarded by one mutex, which is held for
+ * look-ups only: what blocks (opening, refreshing, listing, closing) runs on
+ * offload threads without it.  An export being opened or closed is in the table
+ * in that state, and whoever wants the same name waits for the outcome on an
+ * offload thread.
+ *
+ * An export's last user gives it back on a shard, where it is flushed before it
+ * is closed.
+ */
+#include "src/server/exports.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/log/log.h"
+#include "src/protocol/wire.h"
+#include "src/server/server-internal.h"
+#include "src/stack/worker.h"
+
+enum export_state { EXPORT_OPENING, EXPORT_OPEN, EXPORT_CLOSING };
+
+struct nr_export {
+	struct nr_exports *table;
+	struct nr_export *next;
+	struct nr_stack *stack;
+	char *name;
+	unsigned users;
+	enum export_state state;
+	bool permanent; /* the one disk of a plan that has one */
+	int home;
+	struct nr_job close_job;
+};
+
+/* The flush of everything, at the end. */
+struct last_flush {
+	void (*done)(void *context, int error);
+	void *context;
+	unsigned pending;
+	int error;
+};
+
+struct nr_exports {
+	const struct nr_plan *plan;
+	struct nr_offload *offload;
+	struct nr_stack *prepared; /* knows the names; never opened */
+	bool many;
+	pthread_mutex_t mutex; /* guards the list and all states and users */
+	pthread_cond_t changed;
+	struct nr_export *list;
+	unsigned next_home;
+	struct nr_server *server;
+	struct last_flush last_flush;
+};
+
+/* What clients are told. */
+
+static const struct {
+	enum nr_capability capability;
+	bool writes; /* of no use on a read-only export */
+	uint16_t flag;
+} capability_flags[] = {
+	{ NR_CAP_FLUSH, false, NBD_FLAG_SEND_FLUSH },
+	{ NR_CAP_FUA, false, NBD_FLAG_SEND_FUA },
+	{ NR_CAP_TRIM, true, NBD_FLAG_SEND_TRIM },
+	{ NR_CAP_ZERO, true, NBD_FLAG_SEND_WRITE_ZEROES },
+	{ NR_CAP_FAST_ZERO, true, NBD_FLAG_SEND_FAST_ZERO },
+	{ NR_CAP_CACHE, false, NBD_FLAG_SEND_CACHE },
+	{ NR_CAP_RESIZE, true, NBD_FLAG_SEND_RESIZE },
+};
+
+static void make_info(const struct nr_stack *stack, struct nr_export_info *info)
+{
+	const struct nr_traits *traits = nr_stack_traits(stack);
+
+	*info = (struct nr_export_info){
+		.size = nr_stack_size(stack),
+		.flags = NBD_FLAG_HAS_FLAGS,
+		.block_min = traits->block_min,
+		.block_preferred = traits->block_preferred,
+		.block_max = NR_PAYLOAD_MAX,
+	};
+	if (traits->read_only)
+		info->flags |= NBD_FLAG_READ_ONLY;
+	if (traits->rotational)
+		info->flags |= NBD_FLAG_ROTATIONAL;
+	if (traits->multi_conn)
+		info->flags |= NBD_FLAG_CAN_MULTI_CONN;
+	for (size_t i = 0; i < sizeof(capability_flags) / sizeof(capability_flags[0]); i++)
+		if (traits->support[capability_flags[i].capability] != NR_NONE &&
+		    !(capability_flags[i].writes && traits->read_only))
+			info->flags |= capability_flags[i].flag;
+}
+
+/* The table; the mutex is held. */
+
+static struct nr_export *look_up(struct nr_exports *t, const char *name)
+{
+	struct nr_export *e = t->list;
+
+	while (e && strcmp(e->name, name) != 0)
+		e = e->next;
+	return e;
+}
+
+static void take_out(struct nr_exports *t, struct nr_export *e)
+{
+	struct nr_export **at = &t->list;
+
+	while (*at != e)
+		at = &(*at)->next;
+	*at = e->next;
+	pthread_cond_broadcast(&t->changed);
+}
+
+static void free_export(struct nr_export *e)
+{
+	free(e->name);
+	free(e);
+}
+
+static struct nr_export *put_in(struct nr_exports *t, const char *name)
+{
+	struct nr_export *e = calloc(1, sizeof(*e));
+
+	if (!e)
+		return NULL;
+	e->name = strdup(name);
+	if (!e->name) {
+		free(e);
+		return NULL;
+	}
+	e->table = t;
+	e->state = EXPORT_OPENING;
+	e->users = 1;
+	e->permanent = !t->many;
+	e->next = t->list;
+	t->list = e;
+	return e;
+}
+
+/* Opening; a thread that may block. */
+
+static int open_new(struct nr_exports *t, struct nr_export *e, struct nr_error *error)
+{
+	int err;
+
+	pthread_mutex_unlock(&t->mutex);
+	err = nr_stack_open(&e->stack, t->plan, e->name, error);
+	pthread_mutex_lock(&t->mutex);
+	if (err) {
+		take_out(t, e);
+		free_export(e);
+		return err;
+	}
+	e->home = -1;
+	if (nr_stack_placement(e->stack) == NR_HOME)
+		e->home = (int)(t->next_home++ % t->plan->worker_count);
+	e->state = EXPORT_OPEN;
+	pthread_cond_broadcast(&t->changed);
+	return 0;
+}
+
+/* A reference to the export NAME, opened if need be. */
+static int acquire(struct nr_exports *t, const char *name, struct nr_export **out,
+		   struct nr_error *error)
+{
+	struct nr_export *e;
+	int err = 0;
+
+	pthread_mutex_lock(&t->mutex);
+	while ((e = look_up(t, name)) != NULL && e->state != EXPORT_OPEN)
+		pthread_cond_wait(&t->changed, &t->mutex);
+	if (e) {
+		e->users++;
+		pthread_mutex_unlock(&t->mutex);
+		err = nr_stack_refresh(e->stack, error);
+		if (err) {
+			/* Not the last user's business: others go on with what they have. */
+			nr_log(NR_LOG_WARNING, NR_LOG_CLIENT, "export '%s': %s", name, error->text);
+		}
+		*out = e;
+		return 0;
+	}
+	e = put_in(t, name);
+	err = e ? open_new(t, e, error) : nr_error_system(error, -ENOMEM, "export '%s'", name);
+	pthread_mutex_unlock(&t->mutex);
+	*out = e;
+	return err;
+}
+
+/* Closing. */
+
+static void run_close(struct nr_job *job)
+{
+	struct nr_export *e =
+		(struct nr_export *)((char *)job - offsetof(struct nr_export, close_job));
+
+	nr_stack_close(e->stack);
+	pthread_mutex_lock(&e->table->mutex);
+	take_out(e->table, e);
+	pthread_mutex_unlock(&e->table->mutex);
+}
+
+static void closed(struct nr_job *job)
+{
+	struct nr_export *e =
+		(struct nr_export *)((char *)job - offsetof(struct nr_export, close_job));
+	struct nr_server *server = e->table->server;
+
+	free_export(e);
+	nr_server_let_go(server);
+}
+
+/* A flush of the server's own: in front of the request, who waits for it. */
+struct flush {
+	void (*done)(struct nr_export *e, struct nr_worker *worker, int error, void *context);
+	struct nr_export *export;
+	void *context;
+	void *unused; /* keeps what follows aligned */
+};
+
+static void flushed(struct nr_request *req)
+{
+	struct flush *flush = (struct flush *)((char *)req - sizeof(*flush)), copy = *flush;
+	struct nr_worker *worker = req->worker;
+	int error = req->error;
+
+	if (error)
+		nr_log(NR_LOG_ERROR, NR_LOG_SERVER, "export '%s': the last flush failed: %s",
+		       copy.export->name, strerror(-error));
+	nr_request_release(req, sizeof(*flush));
+	copy.done(copy.export, worker, error, copy.context);
+}
+
+static void flush_export(struct nr_export *e, struct nr_worker *worker,
+			 void (*done)(struct nr_export *, struct nr_worker *, int, void *),
+			 void *context)
+{
+	const struct nr_traits *traits = nr_stack_traits(e->stack);
+	struct nr_request *req = NULL;
+	struct flush *flush;
+
+	static_assert(sizeof(struct flush) % 16 == 0, "the request behind it is aligned");
+	if (!traits->read_only && traits->support[NR_CAP_FLUSH] != NR_NONE)
+		req = nr_request_get(worker, e->stack, sizeof(*flush));
+	if (!req) {
+		done(e, worker, 0, context);
+		return;
+	}
+	flush = (struct flush *)((char *)req - sizeof(*flush));
+	flush->done = done;
+	flush->export = e;
+	flush->context = context;
+	req->operation = NR_FLUSH;
+	req->internal.finished = flushed;
+	nr_stack_submit(e->stack, req);
+}
+
+static void close_after_flush(struct nr_export *e, struct nr_worker *worker, int error,
+			      void *context)
+{
+	e->close_job.run = run_close;
+	e->close_job.done = closed;
+	e->close_job.home = worker->ring;
+	nr_offload_submit(e->table->offload, &e->close_job);
+}
+
+/* Give a reference back; a shard's thread. */
+static void put_back(struct nr_export *e, struct nr_worker *worker)
+{
+	struct nr_exports *t = e->table;
+	bool last;
+
+	pthread_mutex_lock(&t->mutex);
+	assert(e->users > 0);
+	last = --e->users == 0 && !e->permanent;
+	if (last)
+		e->state = EXPORT_CLOSING;
+	pthread_mutex_unlock(&t->mutex);
+	if (last) {
+		nr_server_hold(t->server);
+		flush_export(e, worker, close_after_flush, NULL);
+	}
+}
+
+void nr_export_leave(struct nr_export *e, struct nr_session *session, struct nr_worker *worker)
+{
+	nr_stack_leave(e->stack, session);
+	put_back(e, worker);
+}
+
+struct nr_stack *nr_export_stack(const struct nr_export *e)
+{
+	return e->stack;
+}
+
+int nr_export_home(const struct nr_export *e)
+{
+	return e->home;
+}
+
+/* Tickets. */
+
+static uint32_t refusal_of(int error)
+{
+	switch (error) {
+	case -ENOENT:
+		return NBD_REP_ERR_UNKNOWN;
+	case -EACCES:
+	case -EPERM:
+		return NBD_REP_ERR_POLICY;
+	default:
+		return NBD_REP_ERR_PLATFORM;
+	}
+}
+
+static void collect_name(void *context, const char *name, const char *description)
+{
+	struct nr_ticket *ticket = context;
+
+	if (ticket->name_count == ticket->name_room) {
+		size_t room = ticket->name_room ? ticket->name_room * 2 : 16;
+		char **more = realloc(ticket->names, 2 * room * sizeof(*more));
+
+		if (!more)
+			return;
+		ticket->names = more;
+		ticket->name_room = room;
+	}
+	ticket->names[2 * ticket->name_count] = strdup(name);
+	if (!ticket->names[2 * ticket->name_count])
+		return;
+	ticket->names[2 * ticket->name_count + 1] = description ? strdup(description) : NULL;
+	ticket->name_count++;
+}
+
+static void run_ticket(struct nr_job *job)
+{
+	struct nr_ticket *ticket =
+		(struct nr_ticket *)((char *)job - offsetof(struct nr_ticket, job));
+	struct nr_exports *t = ticket->exports;
+	struct nr_export *e = NULL;
+	int err;
+
+	if (ticket->listing) {
+		err = nr_stack_exports(t->prepared, collect_name, ticket, &ticket->error);
+		ticket->refusal = err ? refusal_of(err) : 0;
+		return;
+	}
+	err = t->many ? nr_stack_find(t->prepared, ticket->name, &ticket->error) : 0;
+	if (!err)
+		err = acquire(t, t->many ? ticket->name : "", &e, &ticket->error);
+	if (!err) {
+		ticket->export = e;
+		make_info(e->stack, &ticket->info);
+		if (ticket->purpose == NR_EXPORT_GO)
+			err = nr_stack_admit(e->stack, ticket->session, &ticket->error);
+		if (err)
+			ticket->purpose = NR_EXPORT_INFO; /* not let in: nothing to leave */
+	}
+	ticket->refusal = err ? refusal_of(err) : 0;
+}
+
+static void ticket_done(struct nr_job *job)
+{
+	struct nr_ticket *ticket =
+		(struct nr_ticket *)((char *)job - offsetof(struct nr_ticket, job));
+
+	if (ticket->refusal && ticket->refusal != NBD_REP_ERR_UNKNOWN)
+		nr_log(NR_LOG_WARNING, NR_LOG_CLIENT, "client %s: export '%s' refused: %s",
+		       ticket->session->peer, ticket->name ? ticket->name : "", ticket->error.text);
+	if (ticket->export && ticket->purpose != NR_EXPORT_GO) {
+		put_back(ticket->export, &ticket->shard->worker);
+		ticket->export = NULL;
+	}
+	ticket->answered(ticket);
+}
+
+void nr_exports_ask(struct nr_exports *t, struct nr_ticket *ticket)
+{
+	ticket->exports = t;
+	ticket->job.run = run_ticket;
+	ticket->job.done = ticket_done;
+	ticket->job.home = ticket->shard->ring;
+	nr_offload_submit(t->offload, &ticket->job);
+}
+
+void nr_ticket_clear(struct nr_ticket *ticket)
+{
+	for (size_t i = 0; i < 2 * ticket->name_count; i++)
+		free(ticket->names[i]);
+	free(ticket->names);
+	free(ticket->name);
+	ticket->names = NULL;
+	ticket->name = NULL;
+	ticket->name_count = ticket->name_room = 0;
+}
+
+/* The whole. */
+
+int nr_exports_create(struct nr_exports **out, struct nr_server *server, const struct nr_plan *plan,
+		      struct nr_offload *offload, struct nr_error *error)
+{
+	struct nr_exports *t = calloc(1, sizeof(*t));
+	struct nr_export *e;
+	int err;
+
+	if (!t)
+		return nr_error_system(error, -ENOMEM, "the export table");
+	t->plan = plan;
+	t->offload = offload;
+	t->server = server;
+	pthread_mutex_init(&t->mutex, NULL);
+	pthread_cond_init(&t->changed, NULL);
+	err = nr_stack_prepare(&t->prepared, plan, error);
+	if (!err) {
+		t->many = nr_stack_many(t->prepared);
+		if (t->many) {
+			/* Is there anything to list at all? */
+			err = nr_stack_exports(t->prepared, NULL, NULL, error);
+		} else {
+			err = acquire(t, "", &e, error);
+			if (!err)
+				e->users = 0;
+		}
+	}
+	if (err) {
+		nr_exports_destroy(t);
+		return err;
+	}
+	*out = t;
+	return 0;
+}
+
+void nr_exports_destroy(struct nr_exports *t)
+{
+	if (!t)
+		return;
+	while (t->list) {
+		struct nr_export *e = t->list;
+
+		assert(e->users == 0);
+		t->list = e->next;
+		nr_stack_close(e->stack);
+		free_export(e);
+	}
+	nr_stack_discard(t->prepared);
+	pthread_cond_destroy(&t->changed);
+	pthread_mutex_destroy(&t->mutex);
+	free(t);
+}
+
+static void one_flushed(struct nr_export *e, struct nr_worker *worker, int error, void *context)
+{
+	struct last_flush *last = context;
+
+	if (error && !last->error)
+		last->error = error;
+	if (--last->pending == 0)
+		last->done(last->context, last->error);
+}
+
+void nr_exports_flush(struct nr_exports *t, struct nr_worker *worker,
+		      void (*done)(void *context, int error), void *context)
+{
+	struct last_flush *last = &t->last_flush;
+
+	*last = (struct last_flush){ done, context, 1, 0 };
+	/* No user and no closing any more: the list stands still. */
+	for (struct nr_export *e = t->list; e; e = e->next) {
+		last->pending++;
+		flush_export(e, worker, one_flushed, last);
+	}
+	one_flushed(NULL, worker, 0, last);
+}

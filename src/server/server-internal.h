@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the parts of the server ask of the whole.  Any thread, unless said
+ * otherwise.
+ */
+#ifndef SRC_SERVER_SERVER_INTERNAL_H
+#define SRC_SERVER_SERVER_INTERNAL_H
+
+#include "src/server/exports.h"
+#include "src/server/server.h"
+#include "src/server/shard.h"
+
+const struct nr_handshake_config *nr_server_handshake_config(const struct nr_server *server);
+struct nr_exports *nr_server_exports(struct nr_server *server);
+struct nr_shard *nr_server_shard(struct nr_server *server, unsigned index);
+uint64_t nr_server_next_session(struct nr_server *server);
+
+/*
+ * Serve FD, just accepted, on the shard with the fewest connections; FROM is
+ * the shard of the calling thread.
+ */
+void nr_server_place(struct nr_server *server, struct nr_shard *from, int fd);
+
+/*
+ * The server counts what has to end before its threads may: connections from
+ * accept to close.
+ */
+void nr_server_hold(struct nr_server *server);
+void nr_server_let_go(struct nr_server *server);
+
+/* The connection of -s has ended. */
+void nr_server_single_ended(struct nr_server *server);
+
+#endif

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The server as a whole: one table of exports, worker threads, listeners.
+ *
+ * Life: nr_server_create (checks the plan, opens what can be opened), listeners
+ * are added, nr_server_start (threads run, clients are accepted), nr_server_stop
+ * (may be called from a signal's handling in the main thread), nr_server_wait,
+ * nr_server_destroy.  All from the main thread.
+ */
+#ifndef SRC_SERVER_SERVER_H
+#define SRC_SERVER_SERVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "nbdring/error.h"
+#include "ring/ring.h"
+#include "src/protocol/handshake.h"
+#include "src/stack/stack.h"
+
+struct nr_server;
+
+struct nr_server_config {
+	const struct nr_plan *plan; /* the caller's; outlives the server */
+	struct nr_handshake_config handshake;
+	unsigned workers;       /* 0: one per CPU */
+	unsigned grace_seconds; /* how long stop waits for clients that do not
+					       * take their replies; 0: 10 */
+	bool single;            /* -s: stop when the first connection has ended */
+};
+
+/* How many workers there will be for the option's value; a plan has to say so too. */
+unsigned nr_server_workers(unsigned wanted);
+
+/* PLAN's worker_count must be nr_server_workers(config->workers). */
+int nr_server_create(struct nr_server **server, const struct nr_server_config *config,
+		     struct nr_error *error);
+
+/*
+ * Accept on FD, a listening stream socket; the server owns it from now on.
+ * DESCRIPTION is for logs.
+ */
+int nr_server_listen(struct nr_server *server, int fd, const char *description,
+		     struct nr_error *error);
+/* Serve one client on FD, a connected stream socket (after start). */
+int nr_server_serve(struct nr_server *server, int fd, struct nr_error *error);
+
+int nr_server_start(struct nr_server *server, struct nr_error *error);
+
+/*
+ * No new clients; requests under way are finished, then connections are
+ * closed, exports flushed and closed.  Returns at once.
+ */
+void nr_server_stop(struct nr_server *server);
+/* A descriptor that becomes readable when the server has ended by itself (single). */
+int nr_server_ended_fd(const struct nr_server *server);
+/* Until all threads have ended.  Returns 0, or -errno if a flush at the end failed. */
+int nr_server_wait(struct nr_server *server);
+void nr_server_destroy(struct nr_server *server);
+
+/* What the ring set-up came to, for --dump-config. */
+const struct nr_ring_report *nr_server_ring_report(const struct nr_server *server);
+
+#endif
