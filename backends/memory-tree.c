@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A radix tree of 512 slots per node: a leaf spans 32 MiB of the disk, two
+ * levels 16 GiB, three 8 TiB, six all of 2^63 bytes.
+ *
+ * The tree is as deep as the highest block in it asks for, whatever the size of
+ * the disk, so a disk of 2^63-1 bytes opens at once and is as fast as a small
+ * one as long as it is used like one.  No node is empty: with its last block it
+ * goes, and so does a root with nothing but its first slot in use, so the tree
+ * never costs more than what is stored now deserves.
+ *
+ * Readers (find, next) hold no lock: they stand inside nr_memory_enter, load
+ * slots with acquire, and what they reach stays until they leave, because nodes
+ * and blocks that are taken out are freed after a grace period.  A reader may
+ * miss a block that is added, or find one that is dropped, while it looks; both
+ * are answers that were right at a time within its request.
+ *
+ * Changes take `lock`, for tens of nanoseconds per block.  A block is first
+ * marked as dropped, then taken out: whoever has written into it and sees the
+ * mark writes again (memory.c).
+ */
+#include "backends/memory-tree.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "nbdring/checked.h"
+
+#define NODE_SHIFT 9
+#define NODE_SLOTS (1u << NODE_SHIFT)
+#define DEPTH_MAX 6 /* of 47 bits */
+
+static_assert(DEPTH_MAX * NODE_SHIFT + NR_MEMORY_BLOCK_SHIFT >= 63, "all of NR_SIZE_MAX");
+
+struct nr_memory_node {
+	unsigned shift;              /* a slot spans 1 << shift blocks; 0: a leaf */
+	unsigned used;               /* slots that are not NULL; with the lock */
+	struct nr_memory_node *next; /* in a chain of dead ones */
+	struct rcu_head rcu;         /* the first of a chain */
+	_Atomic(void *) slot[NODE_SLOTS] __attribute__((aligned(64)));
+};
+
+static void *load(const struct nr_memory_node *node, unsigned slot)
+{
+	return atomic_load_explicit(&node->slot[slot], memory_order_acquire);
+}
+
+static void store(struct nr_memory_node *node, unsigned slot, void *value)
+{
+	atomic_store_explicit(&node->slot[slot], value, memory_order_release);
+}
+
+static struct nr_memory_node *load_root(const struct nr_memory_tree *tree)
+{
+	return atomic_load_explicit(&tree->root, memory_order_acquire);
+}
+
+static void store_root(struct nr_memory_tree *tree, struct nr_memory_node *node)
+{
+	atomic_store_explicit(&tree->root, node, memory_order_release);
+}
+
+static unsigned slot_of(uint64_t index, unsigned shift)
+{
+	return (unsigned)(index >> shift) & (NODE_SLOTS - 1);
+}
+
+static bool spans(const struct nr_memory_node *root, uint64_t index)
+{
+	return root && index >> root->shift < NODE_SLOTS;
+}
+
+void nr_memory_tree_init(struct nr_memory_tree *tree, struct nr_memory_pool *pool)
+{
+	pthread_mutexattr_t attributes;
+
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
+	pthread_mutex_init(&tree->lock, &attributes);
+	pthread_mutexattr_destroy(&attributes);
+	atomic_init(&tree->root, NULL);
+	tree->pool = pool;
+	nr_memory_prepare();
+}
+
+/* At most DEPTH_MAX deep. */
+static void free_nodes(struct nr_memory_node *node)
+{
+	if (node && node->shift)
+		for (unsigned i = 0; i < NODE_SLOTS; i++)
+			free_nodes(load(node, i));
+	free(node);
+}
+
+void nr_memory_tree_fini(struct nr_memory_tree *tree)
+{
+	if (tree->retired)
+		nr_memory_barrier();
+	free_nodes(load_root(tree));
+	pthread_mutex_destroy(&tree->lock);
+}
+
+/* Readers. */
+
+struct nr_memory_block *nr_memory_tree_find(struct nr_memory_tree *tree, uint64_t index)
+{
+	const struct nr_memory_node *node = load_root(tree);
+	unsigned shift;
+
+	if (!spans(node, index))
+		return NULL;
+	for (shift = node->shift; shift; shift -= NODE_SHIFT) {
+		node = load(node, slot_of(index, shift));
+		if (!node)
+			return NULL;
+	}
+	return load(node, slot_of(index, 0));
+}
+
+struct nr_memory_block *nr_memory_tree_next(struct nr_memory_tree *tree, uint64_t *index,
+					    uint64_t end)
+{
+	const struct nr_memory_node *root = load_root(tree), *node = root;
+	uint64_t at = *index;
+
+	while (at < end && spans(root, at)) {
+		unsigned slot = slot_of(at, node->shift);
+		void *found = load(node, slot);
+
+		if (found && node->shift) {
+			node = found;
+		} else if (found) {
+			*index = at;
+			return found;
+		} else {
+			/* To the start of the next slot in use, or out of this node. */
+			while (++slot < NODE_SLOTS && !load(node, slot))
+				;
+			at = nr_round_down(at, (uint64_t)NODE_SLOTS << node->shift) +
+			     ((uint64_t)slot << node->shift);
+			if (slot == NODE_SLOTS)
+				node = root;
+		}
+	}
+	*index = end;
+	return NULL;
+}
+
+/* Changes, with the lock. */
+
+static struct nr_memory_node *new_node(struct nr_memory_tree *tree, unsigned shift)
+{
+	struct nr_memory_node *node = aligned_alloc(_Alignof(struct nr_memory_node), sizeof(*node));
+
+	if (!node)
+		return NULL;
+	node->shift = shift;
+	node->used = 0;
+	for (unsigned i = 0; i < NODE_SLOTS; i++)
+		atomic_init(&node->slot[i], NULL);
+	tree->nodes++;
+	return node;
+}
+
+static void kill_node(struct nr_memory_tree *tree, struct nr_memory_node *node)
+{
+	tree->nodes--;
+	node->next = tree->dead;
+	tree->dead = node;
+}
+
+/* Make the root span INDEX. */
+static bool raise_root(struct nr_memory_tree *tree, uint64_t index)
+{
+	struct nr_memory_node *root = load_root(tree), *above;
+	unsigned shift = 0;
+
+	if (!root) {
+		while (index >> shift >= NODE_SLOTS)
+			shift += NODE_SHIFT;
+		root = new_node(tree, shift);
+		if (!root)
+			return false;
+		store_root(tree, root);
+	}
+	for (; !spans(root, index); root = above) {
+		above = new_node(tree, root->shift + NODE_SHIFT);
+		if (!above)
+			return false;
+		above->used = 1;
+		store(above, 0, root);
+		store_root(tree, above);
+	}
+	return true;
+}
+
+/*
+ * Take out what INDEX no longer needs: nodes on the way to it that are empty,
+ * roots that only lead to their first slot.
+ */
+static void prune(struct nr_memory_tree *tree, uint64_t index)
+{
+	struct nr_memory_node *path[DEPTH_MAX + 1], *node = load_root(tree);
+	unsigned depth = 0;
+
+	if (!spans(node, index))
+		node = NULL;
+	for (; node; node = node->shift ? load(node, slot_of(index, node->shift)) : NULL)
+		path[depth++] = node;
+	while (depth > 0 && path[depth - 1]->used == 0) {
+		node = path[--depth];
+		if (depth > 0) {
+			store(path[depth - 1], slot_of(index, path[depth - 1]->shift), NULL);
+			path[depth - 1]->used--;
+		} else {
+			store_root(tree, NULL);
+		}
+		kill_node(tree, node);
+	}
+	for (node = load_root(tree); node && node->shift && node->used == 1 && load(node, 0);) {
+		struct nr_memory_node *dead = node;
+
+		node = load(node, 0);
+		store_root(tree, node);
+		kill_node(tree, dead);
+	}
+}
+
+/* The leaf of INDEX, made if need be; NULL when memory is short. */
+static struct nr_memory_node *leaf_of(struct nr_memory_tree *tree, uint64_t index)
+{
+	struct nr_memory_node *node, *child;
+
+	if (!raise_root(tree, index))
+		goto fail;
+	for (node = load_root(tree); node->shift; node = child) {
+		child = load(node, slot_of(index, node->shift));
+		if (child)
+			continue;
+		child = new_node(tree, node->shift - NODE_SHIFT);
+		if (!child)
+			goto fail;
+		node->used++;
+		store(node, slot_of(index, node->shift), child);
+	}
+	return node;
+fail:
+	prune(tree, index);
+	return NULL;
+}
+
+/* Take the block at INDEX, which is there, out. */
+static void take_out(struct nr_memory_tree *tree, uint64_t index)
+{
+	struct nr_memory_node *node = load_root(tree);
+
+	while (node->shift)
+		node = load(node, slot_of(index, node->shift));
+	store(node, slot_of(index, 0), NULL);
+	assert(node->used > 0);
+	node->used--;
+	tree->blocks--;
+	if (node->used == 0)
+		prune(tree, index);
+}
+
+/* liburcu's thread, after a grace period. */
+static void bury_nodes(struct rcu_head *head)
+{
+	struct nr_memory_node *node = caa_container_of(head, struct nr_memory_node, rcu);
+
+	NR_MEMORY_AFTER_GRACE();
+	while (node) {
+		struct nr_memory_node *next = node->next;
+
+		free(node);
+		node = next;
+	}
+}
+
+/* End of a change: unlock, then hand over what was taken out. */
+static void unlock(struct nr_memory_tree *tree, struct nr_memory_block *chain, uint64_t count)
+{
+	struct nr_memory_node *dead = tree->dead;
+
+	tree->dead = NULL;
+	if (dead || chain)
+		tree->retired = true;
+	pthread_mutex_unlock(&tree->lock);
+	nr_memory_pool_retire(tree->pool, chain, count);
+	if (dead)
+		nr_memory_retire(&dead->rcu, bury_nodes);
+}
+
+int nr_memory_tree_add(struct nr_memory_tree *tree, uint64_t index, struct nr_memory_waiter *waiter,
+		       struct nr_memory_block **out)
+{
+	struct nr_memory_block *fresh, *block = NULL;
+	struct nr_memory_node *leaf;
+	int err;
+
+	/* Outside the lock, where a system call may be needed. */
+	err = nr_memory_pool_get(tree->pool, waiter, &fresh);
+	if (err == -ENOSPC) {
+		/* The last block may have gone to someone who put it right here. */
+		*out = nr_memory_tree_find(tree, index);
+		return *out ? 0 : err;
+	}
+	if (err)
+		return err;
+	pthread_mutex_lock(&tree->lock);
+	leaf = leaf_of(tree, index);
+	if (leaf)
+		block = load(leaf, slot_of(index, 0));
+	if (leaf && !block) {
+		block = fresh;
+		fresh = NULL;
+		leaf->used++;
+		tree->blocks++;
+		store(leaf, slot_of(index, 0), block);
+	}
+	unlock(tree, NULL, 0);
+	if (fresh) {
+		/* Someone was faster, or there is no memory for nodes. */
+		fresh->next = NULL;
+		nr_memory_pool_put(tree->pool, fresh);
+	}
+	*out = block;
+	return block ? 0 : -ENOSPC;
+}
+
+bool nr_memory_tree_drop(struct nr_memory_tree *tree, uint64_t *index, uint64_t end, uint64_t max)
+{
+	struct nr_memory_block *block, *chain = NULL, **tail = &chain;
+	uint64_t count = 0;
+
+	pthread_mutex_lock(&tree->lock);
+	while (count < max && (block = nr_memory_tree_next(tree, index, end))) {
+		atomic_fetch_or_explicit(&block->state, NR_MEMORY_DROPPED, memory_order_acq_rel);
+		take_out(tree, *index);
+		*tail = block;
+		tail = &block->next;
+		count++;
+		(*index)++;
+	}
+	*tail = NULL;
+	unlock(tree, chain, count);
+	return *index >= end;
+}
+
+bool nr_memory_tree_drop_empty(struct nr_memory_tree *tree, uint64_t index,
+			       struct nr_memory_block *block)
+{
+	uint64_t state;
+	bool dropped = false;
+
+	pthread_mutex_lock(&tree->lock);
+	state = atomic_load_explicit(&block->state, memory_order_acquire);
+	while (!(state & (NR_MEMORY_DROPPED | NR_MEMORY_PAGES)) && !dropped)
+		dropped = atomic_compare_exchange_weak_explicit(
+			&block->state, &state, state | NR_MEMORY_DROPPED, memory_order_acq_rel,
+			memory_order_acquire);
+	if (dropped) {
+		assert(nr_memory_tree_find(tree, index) == block);
+		take_out(tree, index);
+		block->next = NULL;
+	}
+	unlock(tree, dropped ? block : NULL, dropped);
+	return dropped;
+}
