@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The table of options: names as nbdkit's users know them, what each sets, and
+ * what help and manual say about it.
+ *
+ * To add an option, add a field to struct nr_options and a row here; help,
+ * manual, lists and the parser follow.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "src/cli/options.h"
+#include "src/stack/params.h"
+
+#define FIELD(name) offsetof(struct nr_options, name)
+
+#define WORKERS_MAX 1024
+#define PORT_MAX 65535
+
+static int take_number(const char *option, const char *value, uint64_t max, unsigned *field,
+		       struct nr_error *error)
+{
+	uint64_t number;
+
+	if (nr_parse_uint(value, &number) || number > max)
+		return nr_error_set(error, -EINVAL,
+				    "%s=%s is not possible: write a number from 0 to %" PRIu64,
+				    option, value, max);
+	*field = (unsigned)number;
+	return 0;
+}
+
+static int take_workers(struct nr_options *options, const char *value, struct nr_error *error)
+{
+	return take_number("--threads", value, WORKERS_MAX, &options->workers, error);
+}
+
+static int take_mask(struct nr_options *options, const char *value, struct nr_error *error)
+{
+	return take_number("--mask-handshake", value, UINT16_MAX, &options->handshake_mask, error);
+}
+
+/* Names of services are looked up when the socket is made. */
+static int take_port(struct nr_options *options, const char *value, struct nr_error *error)
+{
+	uint64_t number;
+
+	if (value[0] == '\0' || (strspn(value, "-0123456789") == strlen(value) &&
+				 (nr_parse_uint(value, &number) || number > PORT_MAX)))
+		return nr_error_set(error, -EINVAL,
+				    "--port=%s is not possible: write a number from 0 to %d", value,
+				    PORT_MAX);
+	return nr_strings_add(&options->ports, value, error);
+}
+
+static int take_unix(struct nr_options *options, const char *value, struct nr_error *error)
+{
+	if (value[0] == '\0')
+		return nr_error_set(error, -EINVAL,
+				    "--unix needs a path, or - for a private socket");
+	return nr_strings_add(&options->unix_paths, value, error);
+}
+
+static int take_log(struct nr_options *options, const char *value, struct nr_error *error)
+{
+	static const char *const names[] = { "default", "stderr", "syslog", "null" };
+	bool known = value[0] == '/';
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		known = known || strcmp(value, names[i]) == 0;
+	if (!known)
+		return nr_error_set(
+			error, -EINVAL,
+			"--log=%s is not possible: write stderr, syslog, null, default, "
+			"or a path that begins with /",
+			value);
+	options->log = value;
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	size_t offset; /* of an unsigned; 0 (the action, which no flag sets): none */
+} debug_flags[] = {
+	{ "nbdring.plan", FIELD(debug_plan) },
+	/* nbdkit's own, in many scripts; what they silence is never said here. */
+	{ "nbdkit.backend.controlpath", 0 },
+	{ "nbdkit.backend.datapath", 0 },
+};
+
+static int take_debug(struct nr_options *options, const char *value, struct nr_error *error)
+{
+	size_t length = strcspn(value, "=");
+
+	for (size_t i = 0; i < sizeof(debug_flags) / sizeof(debug_flags[0]); i++) {
+		unsigned number = 0;
+		int err;
+
+		if (strlen(debug_flags[i].name) != length ||
+		    memcmp(debug_flags[i].name, value, length) != 0)
+			continue;
+		if (value[length] != '=')
+			return nr_error_set(error, -EINVAL, "-D %s needs a number: write -D %s=1",
+					    value, value);
+		err = take_number(debug_flags[i].name, value + length + 1, INT32_MAX, &number,
+				  error);
+		if (!err && debug_flags[i].offset)
+			*(unsigned *)((char *)options + debug_flags[i].offset) = number;
+		return err;
+	}
+	return nr_error_set(error, -EINVAL,
+			    "-D %s: there is no such debug flag; there are %s=N, %s=N and %s=N",
+			    value, debug_flags[0].name, debug_flags[1].name, debug_flags[2].name);
+}
+
+static int take_manual(struct nr_options *options, const char *value, struct nr_error *error)
+{
+	options->action = NR_ACTION_MANUAL;
+	options->manual_of = value;
+	return 0;
+}
+
+/* clang-format off */
+const struct nr_option nr_option_table[] = {
+	{
+		.name = "unix", .letter = 'U', .value = "PATH",
+		.group = NR_OPTIONS_LISTENING, .kind = NR_OPTION_CALL, .take = take_unix,
+		.help = "serve on a Unix socket; - makes a private one; may be repeated",
+		.manual =
+"Serve on the Unix socket I<PATH>, and remove it at the end.  May be given more\n"
+"than once, and together with B<-p>.\n\n"
+"A socket file that is left from a server that is gone is replaced.  One on which\n"
+"a server still answers, or a file that is no socket, is left alone and the start\n"
+"fails.  The socket gets the permissions that the umask leaves; to keep other\n"
+"users out, put it into a folder that they may not enter.\n\n"
+"With C<-> as I<PATH> the socket gets a random name in a new folder that only this\n"
+"user may enter.  Both go at the end.  This is useful with B<--run> and\n"
+"B<--print-uri>.",
+	},
+	{
+		.name = "port", .letter = 'p', .value = "PORT",
+		.group = NR_OPTIONS_LISTENING, .kind = NR_OPTION_CALL, .take = take_port,
+		.help = "serve on a TCP port; 0 lets the system choose; may be repeated",
+		.manual =
+"Serve on the TCP port I<PORT>, a number or the name of a service.  May be given\n"
+"more than once, and together with B<-U>.  Without B<-U>, B<-p>, B<-s> and B<--run>\n"
+"the port is 10809.\n\n"
+"With 0 the system chooses a free port.  It is logged, and shown by B<--print-uri>\n"
+"and as C<$port> in B<--run>.",
+	},
+	{
+		.name = "ipaddr", .aliases = { "ip-addr" }, .letter = 'i', .value = "ADDRESS",
+		.group = NR_OPTIONS_LISTENING, .kind = NR_OPTION_TEXT, .offset = FIELD(address),
+		.help = "the address that TCP ports are served on; all by default",
+		.manual =
+"Serve TCP ports on I<ADDRESS> only: an IPv4 or IPv6 address, or a name that leads\n"
+"to some.  By default the server listens on every address of the machine.  There\n"
+"is no encryption and no password, so choose an address that only the clients can\n"
+"reach.",
+	},
+	{
+		.name = "ipv4-only", .letter = '4',
+		.group = NR_OPTIONS_LISTENING, .kind = NR_OPTION_SET, .offset = FIELD(family),
+		.number = AF_INET,
+		.help = "TCP over IPv4 only",
+		.manual = "Use IPv4 only for TCP ports.  Of B<-4> and B<-6> the last one counts.",
+	},
+	{
+		.name = "ipv6-only", .letter = '6',
+		.group = NR_OPTIONS_LISTENING, .kind = NR_OPTION_SET, .offset = FIELD(family),
+		.number = AF_INET6,
+		.help = "TCP over IPv6 only",
+		.manual = "Use IPv6 only for TCP ports.  Of B<-4> and B<-6> the last one counts.",
+	},
+	{
+		.name = "single", .aliases = { "stdin" }, .letter = 's',
+		.group = NR_OPTIONS_LISTENING, .kind = NR_OPTION_SET, .offset = FIELD(single),
+		.number = 1,
+		.help = "serve one client on standard input and output, then end",
+		.manual =
+"Serve one client on standard input and output, and end when it has gone.  For\n"
+"inetd, for F<ssh> and for clients that start their server themselves.  The server\n"
+"stays in the foreground.\n\n"
+"A socket that is both standard input and output is used directly.  For anything\n"
+"else, such as two pipes, two threads carry the bytes.",
+	},
+	{
+		.name = "print-uri", .aliases = { "show-uri", "print-url", "show-url" },
+		.group = NR_OPTIONS_LISTENING, .kind = NR_OPTION_SET, .offset = FIELD(print_uri),
+		.number = 1,
+		.help = "print the address of each listener when ready",
+		.manual =
+"When clients can connect, print the NBD URI of each listener on standard output,\n"
+"one on each line, in the order of the command line (Unix sockets before TCP\n"
+"ports).",
+	},
+	{
+		.name = "filter", .value = "NAME",
+		.group = NR_OPTIONS_LAYERS, .kind = NR_OPTION_LIST, .offset = FIELD(filters),
+		.help = "put a filter in front of the backend; may be repeated, the first is "
+			"next to the client",
+		.manual =
+"Put the filter I<NAME> in front of the backend.  With several, the first one named\n"
+"is next to the client and the last one next to the backend.",
+	},
+	{
+		.name = "readonly", .aliases = { "read-only" }, .letter = 'r',
+		.group = NR_OPTIONS_LAYERS, .kind = NR_OPTION_SET, .offset = FIELD(read_only),
+		.number = 1,
+		.help = "serve everything read-only",
+		.manual =
+"Serve everything read-only: clients are told so, and whatever would change data\n"
+"is refused.",
+	},
+	{
+		.name = "foreground", .aliases = { "no-fork" }, .letter = 'f',
+		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_SET, .offset = FIELD(foreground),
+		.number = 1,
+		.help = "stay in the foreground",
+		.manual =
+"Stay in the foreground.  Without it, and without B<--run>, B<-s> and\n"
+"B<--exit-with-parent>, the server goes to the background as soon as clients can\n"
+"connect; until then the command waits, so its exit status says whether the start\n"
+"succeeded, and messages of the start appear where it was given.",
+	},
+	{
+		.name = "pidfile", .aliases = { "pid-file" }, .letter = 'P', .value = "PATH",
+		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_PATH, .offset = FIELD(pid_file),
+		.help = "write the process id here when clients can connect",
+		.manual =
+"Write the process id to I<PATH> when clients can connect, and remove the file at\n"
+"the end if it is still this server's.",
+	},
+	{
+		.name = "run", .value = "COMMAND",
+		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_TEXT, .offset = FIELD(run),
+		.help = "run a shell command with $uri set, and end with it",
+		.manual =
+"Run I<COMMAND> with F</bin/sh> when clients can connect, and end when it ends,\n"
+"with its exit status (128 and the signal's number if a signal ended it).  Without\n"
+"B<-U> and B<-p>, a private socket is used as with B<-U ->.  The server stays in\n"
+"the foreground.  Ctrl-C is left to the command.\n\n"
+"These shell variables are set.  They are not exported.\n\n"
+"=over 4\n\n"
+"=item C<$uri>, C<$nbd>\n\n"
+"The NBD URI: of the first Unix socket, or else of the first TCP port.  Quote it,\n"
+"since it can hold a C<?>.\n\n"
+"=item C<$unixsocket>\n\n"
+"The path of the first Unix socket, or nothing.\n\n"
+"=item C<$port>\n\n"
+"The number of the first TCP port, or nothing.\n\n"
+"=item C<$exportname>\n\n"
+"What B<-e> gave, or nothing.\n\n"
+"=back",
+	},
+	{
+		.name = "exportname", .aliases = { "export", "export-name" }, .letter = 'e',
+		.value = "NAME",
+		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_TEXT, .offset = FIELD(export_name),
+		.help = "the export that $uri and $exportname name",
+		.manual =
+"The export that C<$uri>, C<$exportname> and B<--print-uri> name.  It does not\n"
+"change what is served.",
+	},
+	{
+		.name = "exit-with-parent",
+		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_SET,
+		.offset = FIELD(exit_with_parent), .number = 1,
+		.help = "end when the process that started the server ends",
+		.manual =
+"End, in order, when the process that started the server ends for whatever reason\n"
+"(more exactly: the thread that started it).  The server stays in the foreground.",
+	},
+	{
+		.name = "threads", .letter = 't', .value = "NUMBER",
+		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_CALL, .take = take_workers,
+		.help = "worker threads; 0, the default, is one per CPU",
+		.manual =
+"Serve with I<NUMBER> worker threads, at most 1024; 0, the default, is one for each\n"
+"CPU that the server may run on.  A connection stays on one worker, which has many of\n"
+"its requests under way at once, so this is no limit of the depth.",
+	},
+	{
+		.name = "log", .value = "TARGET",
+		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_CALL, .take = take_log,
+		.help = "where messages go: stderr, syslog, null or an absolute path",
+		.manual =
+"Where messages about clients, requests and the server's life go: C<stderr>,\n"
+"C<syslog>, C<null> (nowhere), or a file, as a path that begins with C</>, to which\n"
+"lines with the time in front are added.  The default is standard error in the\n"
+"foreground and the system log in the background.\n\n"
+"Lines that clients can cause are limited in number; the log says how many were\n"
+"left out.  B<SIGHUP> makes the server open its log file again.  While there is no\n"
+"system log, as in many containers, what would go there is lost.",
+	},
+	{
+		.name = "verbose", .letter = 'v',
+		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_SET, .offset = FIELD(verbose),
+		.number = 1,
+		.help = "say on standard error what is going on",
+		.manual =
+"Say on standard error what is going on.  These lines go to standard error wherever\n"
+"B<--log> points, also from the background, so B<-f> is often wanted with it.",
+	},
+	{
+		.name = "debug", .letter = 'D', .value = "NAME.FLAG=N",
+		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_CALL, .take = take_debug,
+		.help = "set a debug flag to a number",
+		.manual =
+"Set a debug flag to a number.  There are:\n\n"
+"=over 4\n\n"
+"=item C<nbdring.plan=1>\n\n"
+"With B<-v>: name each layer of the stack and the parameters it was given.\n\n"
+"=item C<nbdkit.backend.controlpath=N>, C<nbdkit.backend.datapath=N>\n\n"
+"Accepted because scripts written for nbdkit use them to silence a line for each\n"
+"request; this server has no such lines.\n\n"
+"=back",
+	},
+	{
+		.name = "newstyle", .aliases = { "new-style" }, .letter = 'n',
+		.group = NR_OPTIONS_PROTOCOL, .kind = NR_OPTION_SET, .offset = FIELD(oldstyle),
+		.number = 0,
+		.help = "fixed newstyle handshake, the default",
+		.manual = "Use the fixed newstyle handshake.  This is the default.",
+	},
+	{
+		.name = "oldstyle", .aliases = { "old-style" }, .letter = 'o',
+		.group = NR_OPTIONS_PROTOCOL, .kind = NR_OPTION_SET, .offset = FIELD(oldstyle),
+		.number = 1,
+		.help = "oldstyle handshake, for ancient clients",
+		.manual =
+"Use the oldstyle handshake, for ancient clients and for testing.  There are no\n"
+"export names, no structured replies and no block status with it.  Port 10809, the\n"
+"default, belongs to newstyle servers: name another one with B<-p>, or use B<-U>.",
+	},
+	{
+		.name = "mask-handshake", .value = "MASK",
+		.group = NR_OPTIONS_PROTOCOL, .kind = NR_OPTION_CALL, .take = take_mask,
+		.help = "offer only these handshake flags",
+		.manual =
+"Offer only the handshake flags that are also in I<MASK>, a number (C<0x> in front\n"
+"makes it hexadecimal): 1 is fixed newstyle, 2 is leaving out the zeroes after an\n"
+"export's size.  For testing clients.",
+	},
+	{
+		.name = "no-sr", .aliases = { "no-structured-replies" },
+		.group = NR_OPTIONS_PROTOCOL, .kind = NR_OPTION_SET,
+		.offset = FIELD(no_structured), .number = 1,
+		.help = "offer neither structured replies nor extended headers",
+		.manual =
+"Offer neither structured replies nor extended headers, and so no block status and\n"
+"no sparse reads.  For testing clients.",
+	},
+	{
+		.name = "no-mc", .aliases = { "no-meta-contexts" },
+		.group = NR_OPTIONS_PROTOCOL, .kind = NR_OPTION_SET, .offset = FIELD(no_contexts),
+		.number = 1,
+		.help = "offer no metadata contexts",
+		.manual = "Offer no metadata contexts, and so no block status.  For testing clients.",
+	},
+	{
+		.name = "help",
+		.group = NR_OPTIONS_INFORMATION, .kind = NR_OPTION_SET, .offset = FIELD(action),
+		.number = NR_ACTION_HELP,
+		.help = "this help; with a backend or filters, their parameters",
+		.manual =
+"Print a summary of the options, or, with a backend or filters on the command line,\n"
+"their parameters.",
+	},
+	{
+		.name = "version", .letter = 'V',
+		.group = NR_OPTIONS_INFORMATION, .kind = NR_OPTION_SET, .offset = FIELD(action),
+		.number = NR_ACTION_VERSION,
+		.help = "print the version",
+		.manual =
+"Print the version, and with a backend or filters on the command line a line for\n"
+"each of them.  Fails when one of them does not exist.",
+	},
+	{
+		.name = "list",
+		.group = NR_OPTIONS_INFORMATION, .kind = NR_OPTION_SET, .offset = FIELD(action),
+		.number = NR_ACTION_LIST,
+		.help = "list all backends and filters",
+		.manual = "List all backends and filters with a phrase about each.",
+	},
+	{
+		.name = "dump-config",
+		.group = NR_OPTIONS_INFORMATION, .kind = NR_OPTION_SET, .offset = FIELD(action),
+		.number = NR_ACTION_DUMP_CONFIG,
+		.help = "print what this server is and what the kernel offers, for programs",
+		.manual =
+"Print lines of C<key=value> for programs: version and paths, what was built in, and\n"
+"what an io_uring came to on this kernel.",
+	},
+	{
+		.name = "dump-plugin",
+		.group = NR_OPTIONS_INFORMATION, .kind = NR_OPTION_SET, .offset = FIELD(action),
+		.number = NR_ACTION_DUMP_PLUGIN,
+		.help = "print what a backend is, for programs",
+		.manual =
+"Print lines of C<key=value> about the backend on the command line, for programs.",
+	},
+	{
+		.name = "short-options",
+		.group = NR_OPTIONS_INFORMATION, .kind = NR_OPTION_SET, .offset = FIELD(action),
+		.number = NR_ACTION_SHORT_OPTIONS,
+		.help = "list the short options, for completion in shells",
+		.manual = "List all short options, one on each line.",
+	},
+	{
+		.name = "long-options",
+		.group = NR_OPTIONS_INFORMATION, .kind = NR_OPTION_SET, .offset = FIELD(action),
+		.number = NR_ACTION_LONG_OPTIONS,
+		.help = "list the long options, for completion in shells",
+		.manual = "List all long options, one on each line.",
+	},
+	{
+		.name = "manual", .value = "NAME",
+		.group = NR_OPTIONS_HIDDEN, .kind = NR_OPTION_CALL, .take = take_manual,
+		.help = "print the generated part of a manual page in POD",
+		.manual =
+"Print in POD the OPTIONS section (C<nbdring>) or the PARAMETERS section of a layer.\n"
+"Used when the manual is built.",
+	},
+	{ .name = NULL },
+};
+/* clang-format on */

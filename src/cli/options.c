@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Reading the command line by the table in options-table.c, and printing what
+ * the table holds.
+ *
+ * getopt_long does the walking, because its users know its habits: options may
+ * follow the backend's name, long ones may be shortened.  Its messages are
+ * replaced by sentences that say what to write instead.
+ *
+ * Main thread only: getopt keeps its state in globals.
+ */
+#include "src/cli/options.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "src/stack/params-path.h"
+#include "src/stack/params-text.h"
+#include "src/stack/params.h"
+
+#define LONG_BASE 256 /* getopt's value of row N is LONG_BASE + N */
+
+int nr_strings_add(struct nr_strings *list, const char *text, struct nr_error *error)
+{
+	const char **grown = realloc(list->item, (list->count + 1) * sizeof(*grown));
+
+	if (!grown)
+		return nr_error_system(error, -ENOMEM, "the command line");
+	list->item = grown;
+	list->item[list->count++] = text;
+	return 0;
+}
+
+void nr_options_free(struct nr_options *options)
+{
+	for (size_t i = 0; i < options->owned.count; i++)
+		free((void *)options->owned.item[i]);
+	free(options->owned.item);
+	free(options->unix_paths.item);
+	free(options->ports.item);
+	free(options->filters.item);
+	free(options->words.item);
+	memset(options, 0, sizeof(*options));
+}
+
+/* The names of a row: 0 is the main one, then the aliases; NULL ends them. */
+static const char *option_name(const struct nr_option *option, unsigned index)
+{
+	if (index == 0)
+		return option->name;
+	return index <= NR_OPTION_ALIASES ? option->aliases[index - 1] : NULL;
+}
+
+/* Taking a value. */
+
+static int take_path(struct nr_options *options, const struct nr_option *option, const char *value,
+		     const char **field, struct nr_error *error)
+{
+	char *path;
+	int err;
+
+	if (value[0] == '\0')
+		return nr_error_set(error, -EINVAL, "--%s needs a path, not an empty value",
+				    option->name);
+	path = nr_absolute_path(value);
+	if (!path)
+		return nr_error_system(error, -errno, "--%s=%s", option->name, value);
+	err = nr_strings_add(&options->owned, path, error);
+	if (err)
+		free(path);
+	else
+		*field = path;
+	return err;
+}
+
+static int take(struct nr_options *options, const struct nr_option *option, const char *value,
+		struct nr_error *error)
+{
+	void *field = (char *)options + option->offset;
+
+	switch (option->kind) {
+	case NR_OPTION_SET:
+		*(unsigned *)field = option->number;
+		return 0;
+	case NR_OPTION_TEXT:
+		*(const char **)field = value;
+		return 0;
+	case NR_OPTION_PATH:
+		return take_path(options, option, value, field, error);
+	case NR_OPTION_LIST:
+		return nr_strings_add(field, value, error);
+	case NR_OPTION_CALL:
+		break;
+	}
+	return option->take(options, value, error);
+}
+
+/* What getopt stumbles over, in words. */
+
+struct name_walk {
+	const struct nr_option *option;
+	unsigned index;
+};
+
+static const char *next_name(void *context, size_t index)
+{
+	struct name_walk *walk = context;
+	const char *name;
+
+	if (index == 0)
+		*walk = (struct name_walk){ .option = nr_option_table };
+	for (; walk->option->name; walk->option++, walk->index = 0) {
+		if (walk->option->group == NR_OPTIONS_HIDDEN)
+			continue;
+		name = option_name(walk->option, walk->index++);
+		if (name)
+			return name;
+	}
+	return NULL;
+}
+
+static int unknown_long(const char *argument, struct nr_error *error)
+{
+	struct name_walk walk;
+	char name[64];
+	const char *nearest, *candidate;
+	size_t length;
+	unsigned matches = 0;
+
+	argument += strspn(argument, "-");
+	length = strcspn(argument, "=");
+	if (length >= sizeof(name))
+		length = sizeof(name) - 1;
+	memcpy(name, argument, length);
+	name[length] = '\0';
+
+	for (size_t i = 0; (candidate = next_name(&walk, i)) != NULL; i++)
+		matches += strncmp(candidate, name, length) == 0;
+	if (matches > 1)
+		return nr_error_set(error, -EINVAL,
+				    "--%s could be more than one option; write it in full", name);
+	nearest = nr_nearest(name, next_name, &walk);
+	if (nearest)
+		return nr_error_set(error, -EINVAL, "there is no option --%s; did you mean --%s?",
+				    name, nearest);
+	return nr_error_set(error, -EINVAL,
+			    "there is no option --%s; nbdring --help shows all there are", name);
+}
+
+/* The row that getopt's value (a letter, or LONG_BASE + index) stands for, or NULL. */
+static const struct nr_option *option_of(int value)
+{
+	if (value >= LONG_BASE)
+		return &nr_option_table[value - LONG_BASE];
+	for (const struct nr_option *option = nr_option_table; option->name; option++)
+		if (value != 0 && option->letter == value)
+			return option;
+	return NULL;
+}
+
+static int explain(int verdict, char **argv, struct nr_error *error)
+{
+	const struct nr_option *option = option_of(optopt);
+
+	if (verdict == ':' && option && option->letter)
+		return nr_error_set(error, -EINVAL, "-%c needs a value: write -%c %s or --%s=%s",
+				    option->letter, option->letter, option->value, option->name,
+				    option->value);
+	if (verdict == ':' && option)
+		return nr_error_set(error, -EINVAL, "--%s needs a value: write --%s=%s",
+				    option->name, option->name, option->value);
+	if (option)
+		return nr_error_set(error, -EINVAL, "--%s takes no value", option->name);
+	if (optopt)
+		return nr_error_set(error, -EINVAL,
+				    "there is no option -%c; nbdring --help shows all there are",
+				    optopt);
+	return unknown_long(argv[optind - 1], error);
+}
+
+/* getopt's own tables, made from ours. */
+struct getopt_tables {
+	struct option *names;
+	char letters[2 + 2 * 64];
+};
+
+static int make_tables(struct getopt_tables *tables, struct nr_error *error)
+{
+	size_t rows = 0, count = 0, used = 0;
+
+	while (nr_option_table[rows].name)
+		rows++;
+	tables->names = calloc(rows * (1 + NR_OPTION_ALIASES) + 1, sizeof(*tables->names));
+	if (!tables->names)
+		return nr_error_system(error, -ENOMEM, "the command line");
+	/* A colon in front: say "value missing" apart from "unknown". */
+	tables->letters[used++] = ':';
+	for (size_t i = 0; i < rows; i++) {
+		const struct nr_option *option = &nr_option_table[i];
+		const char *name;
+
+		for (unsigned n = 0; (name = option_name(option, n)) != NULL; n++)
+			tables->names[count++] = (struct option){
+				.name = name,
+				.has_arg = option->value ? required_argument : no_argument,
+				.val = LONG_BASE + (int)i,
+			};
+		if (!option->letter)
+			continue;
+		assert(used + 3 <= sizeof(tables->letters));
+		tables->letters[used++] = option->letter;
+		if (option->value)
+			tables->letters[used++] = ':';
+	}
+	tables->letters[used] = '\0';
+	return 0;
+}
+
+static int parse(struct nr_options *options, int argc, char **argv,
+		 const struct getopt_tables *tables, struct nr_error *error)
+{
+	int value, err;
+
+	/* Zero makes glibc's getopt begin anew, also when it was left in a cluster. */
+	optind = 0;
+	opterr = 0;
+	while ((value = getopt_long(argc, argv, tables->letters, tables->names, NULL)) != -1) {
+		const struct nr_option *option;
+
+		if (value == '?' || value == ':')
+			return explain(value, argv, error);
+		option = option_of(value);
+		assert(option);
+		err = take(options, option, optarg, error);
+		if (err)
+			return err;
+	}
+	for (; optind < argc; optind++) {
+		err = nr_strings_add(&options->words, argv[optind], error);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* Options that contradict each other. */
+static int check(const struct nr_options *options, struct nr_error *error)
+{
+	bool listens = options->unix_paths.count || options->ports.count;
+
+	if (options->single && (listens || options->address || options->run))
+		return nr_error_set(error, -EINVAL,
+				    "-s serves one client on standard input and output, so it does "
+				    "not go with -U, -p, -i or --run");
+	if (options->address && !options->ports.count && (listens || options->run))
+		return nr_error_set(error, -EINVAL,
+				    "-i names an address but no TCP port is served here; add -p "
+				    "PORT or leave -i out");
+	return 0;
+}
+
+int nr_options_parse(struct nr_options *options, int argc, char **argv, struct nr_error *error)
+{
+	struct getopt_tables tables;
+	int err;
+
+	*options = (struct nr_options){
+		.action = NR_ACTION_SERVE,
+		.family = AF_UNSPEC,
+		.export_name = "",
+		.handshake_mask = 0xffff,
+	};
+	err = make_tables(&tables, error);
+	if (err)
+		return err;
+	err = parse(options, argc, argv, &tables, error);
+	free(tables.names);
+	if (!err && options->action == NR_ACTION_SERVE)
+		err = check(options, error);
+	return err;
+}
+
+/* Printing the table. */
+
+static const char *group_title(enum nr_option_group group)
+{
+	static const char *const titles[NR_OPTION_GROUP_COUNT] = {
+		[NR_OPTIONS_LISTENING] = "Where to serve", [NR_OPTIONS_LAYERS] = "What to serve",
+		[NR_OPTIONS_PROCESS] = "The process",      [NR_OPTIONS_PROTOCOL] = "The protocol",
+		[NR_OPTIONS_INFORMATION] = "Information",
+	};
+
+	return titles[group];
+}
+
+static void help_row(FILE *to, const struct nr_option *option)
+{
+	char left[80];
+
+	if (option->letter)
+		snprintf(left, sizeof(left), "-%c, --%s%s%s", option->letter, option->name,
+			 option->value ? "=" : "", option->value ? option->value : "");
+	else
+		snprintf(left, sizeof(left), "    --%s%s%s", option->name, option->value ? "=" : "",
+			 option->value ? option->value : "");
+	nr_print_help_row(to, left, option->help);
+}
+
+static void manual_row(FILE *to, const struct nr_option *option)
+{
+	const char *name;
+
+	if (option->letter && option->value)
+		fprintf(to, "=item B<-%c> I<%s>\n\n", option->letter, option->value);
+	else if (option->letter)
+		fprintf(to, "=item B<-%c>\n\n", option->letter);
+	for (unsigned n = 0; (name = option_name(option, n)) != NULL; n++) {
+		if (option->value)
+			fprintf(to, "=item B<--%s>=I<%s>\n\n", name, option->value);
+		else
+			fprintf(to, "=item B<--%s>\n\n", name);
+	}
+	fprintf(to, "%s\n\n", option->manual);
+}
+
+/* Call EACH for the rows group by group, with TITLE in front of each group. */
+static void by_group(FILE *to, void (*title)(FILE *to, const char *text, bool first),
+		     void (*each)(FILE *to, const struct nr_option *option))
+{
+	for (int group = 0; group < NR_OPTIONS_HIDDEN; group++) {
+		title(to, group_title(group), group == 0);
+		for (const struct nr_option *option = nr_option_table; option->name; option++)
+			if ((int)option->group == group)
+				each(to, option);
+	}
+}
+
+static void help_title(FILE *to, const char *text, bool first)
+{
+	fprintf(to, "%s%s:\n", first ? "" : "\n", text);
+}
+
+static void manual_title(FILE *to, const char *text, bool first)
+{
+	fprintf(to, "%s=head2 %s\n\n=over 4\n\n", first ? "" : "=back\n\n", text);
+}
+
+void nr_options_help(FILE *to)
+{
+	by_group(to, help_title, help_row);
+}
+
+void nr_options_manual(FILE *to)
+{
+	by_group(to, manual_title, manual_row);
+	fprintf(to, "=back\n\n");
+}
+
+void nr_options_list_long(FILE *to)
+{
+	struct name_walk walk;
+	const char *name;
+
+	for (size_t i = 0; (name = next_name(&walk, i)) != NULL; i++)
+		fprintf(to, "--%s\n", name);
+}
+
+void nr_options_list_short(FILE *to)
+{
+	for (const struct nr_option *option = nr_option_table; option->name; option++)
+		if (option->letter && option->group != NR_OPTIONS_HIDDEN)
+			fprintf(to, "-%c\n", option->letter);
+}

@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The life of a server process.
+ *
+ * The order matters.  What the command line got wrong is found first, then
+ * addresses that cannot be had, both while the terminal is there.  Then comes the
+ * fork to the background, and only after it threads and rings are made, because
+ * neither survives a fork.  Ready means that clients can connect: then the pid
+ * file appears, and the command that was typed returns.
+ *
+ * Signals are blocked everywhere, the main thread reads them from a descriptor.
+ * The first request to end lets requests under way finish; the second one, if it
+ * is not just an echo of the first, ends the process at once.
+ *
+ * Main thread.
+ */
+#include "src/cli/serve.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "src/cli/daemon.h"
+#include "src/cli/listen.h"
+#include "src/cli/pidfile.h"
+#include "src/cli/pump.h"
+#include "src/cli/run.h"
+#include "src/log/log.h"
+#include "src/server/server.h"
+
+#define PUMP_GRACE_SECONDS 10
+
+struct serving {
+	const struct nr_options *options;
+	const struct nr_plan *plan;
+	struct nr_sockets listeners;
+	struct nr_pidfile pidfile;
+	struct nr_pump *pump;
+	struct nr_server *server;
+	bool started;
+	bool stopping;
+	bool ignores_hangup;      /* started by nohup */
+	int signals;              /* signalfd */
+	unsigned long open_files; /* the soft limit we found, if it was raised; else 0 */
+	pid_t command;            /* --run; 0: none, or ended */
+	bool command_warned;      /* it was sent SIGTERM */
+	int status;               /* exit status */
+};
+
+/* Before anything runs. */
+
+static void raise_open_files(struct serving *s)
+{
+	struct rlimit limit;
+	rlim_t found;
+
+	/* Each client is a descriptor; the low soft limit is for select(2)'s sake. */
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+		return;
+	found = limit.rlim_cur;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) == 0)
+		s->open_files = found;
+}
+
+static int open_signals(struct serving *s, struct nr_error *error)
+{
+	static const int ours[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD };
+	struct sigaction hangup;
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN);
+	/* Ignored by an inattentive parent, it would keep us from waiting for --run. */
+	signal(SIGCHLD, SIG_DFL);
+	sigaction(SIGHUP, NULL, &hangup);
+	s->ignores_hangup = hangup.sa_handler == SIG_IGN;
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+		sigaddset(&set, ours[i]);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return s->signals < 0 ? nr_error_system(error, -errno, "signals") : 0;
+}
+
+static int follow_parent(pid_t parent, struct nr_error *error)
+{
+	if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0)
+		return nr_error_system(error, -errno, "--exit-with-parent");
+	/* It may have ended before we asked. */
+	if (getppid() != parent)
+		return nr_error_set(error, -ESRCH, "--exit-with-parent: the parent has ended");
+	return 0;
+}
+
+static bool in_background(const struct nr_options *options)
+{
+	return !options->foreground && !options->run && !options->single &&
+	       !options->exit_with_parent;
+}
+
+static int open_log(const struct nr_options *options, struct nr_error *error)
+{
+	const char *target = options->log ? options->log : "default";
+	int err = nr_log_open(target, options->verbose);
+
+	if (err)
+		nr_error_system(error, err, "--log=%s", target);
+	return err;
+}
+
+static unsigned count_workers(const struct nr_options *options)
+{
+	cpu_set_t cpus;
+	int count;
+
+	if (options->workers)
+		return options->workers;
+	if (sched_getaffinity(0, sizeof(cpus), &cpus) == 0 && (count = CPU_COUNT(&cpus)) > 0)
+		return (unsigned)count;
+	return 1;
+}
+
+static void log_plan(const struct nr_plan *plan)
+{
+	for (size_t i = plan->layer_count; i-- > 0;) {
+		const struct nr_plan_layer *layer = &plan->layers[i];
+
+		nr_log(NR_LOG_DEBUG, NR_LOG_SERVER, "plan: %s", layer->type->name);
+		for (size_t j = 0; j < layer->setting_count; j++)
+			nr_log(NR_LOG_DEBUG, NR_LOG_SERVER, "plan:   %s=%s",
+			       layer->settings[j].name, layer->settings[j].value);
+	}
+}
+
+static int check_plan(const struct serving *s, struct nr_error *error)
+{
+	struct nr_stack *prepared;
+	int err = nr_stack_prepare(&prepared, s->plan, error);
+
+	if (err)
+		return err;
+	nr_stack_discard(prepared);
+	if (s->options->debug_plan)
+		log_plan(s->plan);
+	return 0;
+}
+
+/* The server itself. */
+
+static int give_listeners(struct serving *s, struct nr_error *error)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < s->listeners.count; i++) {
+		struct nr_socket *listener = &s->listeners.item[i];
+		char *uri = NULL;
+		int fd = listener->fd;
+
+		if (!listener->extra)
+			uri = nr_socket_uri(listener, "");
+		listener->fd = -1;
+		err = nr_server_listen(s->server, fd, uri ? uri : "TCP", error);
+		free(uri);
+	}
+	return err;
+}
+
+static int start_server(struct serving *s, struct nr_error *error)
+{
+	const struct nr_options *options = s->options;
+	const struct nr_server_config config = {
+		.plan = s->plan,
+		.handshake = {
+			.oldstyle = options->oldstyle,
+			.flags_mask = (uint16_t)options->handshake_mask,
+			.no_structured = options->no_structured,
+			.no_contexts = options->no_contexts,
+		},
+		.workers = s->plan->worker_count,
+		.single = options->single,
+	};
+	int fd, err;
+
+	err = nr_server_create(&s->server, &config, error);
+	if (err)
+		return err;
+	err = give_listeners(s, error);
+	if (err)
+		return err;
+	err = nr_server_start(s->server, error);
+	if (err)
+		return err;
+	s->started = true;
+	if (!options->single)
+		return 0;
+	err = nr_pump_open(&s->pump, &fd, error);
+	return err ? err : nr_server_serve(s->server, fd, error);
+}
+
+/* Threads inherit the mask: nothing but the main thread is ever interrupted. */
+static int start_undisturbed(struct serving *s, struct nr_error *error)
+{
+	sigset_t all, before;
+	int err;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = start_server(s, error);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return err;
+}
+
+/* Say where clients find us: to whoever asked, and where nobody can know it. */
+static void announce(const struct serving *s)
+{
+	for (size_t i = 0; i < s->listeners.count; i++) {
+		const struct nr_socket *listener = &s->listeners.item[i];
+		char *uri;
+
+		if (listener->extra)
+			continue;
+		uri = nr_socket_uri(listener, s->options->export_name);
+		if (!uri)
+			continue;
+		if (s->options->print_uri)
+			printf("%s\n", uri);
+		else
+			nr_log(listener->chosen && !s->options->run ? NR_LOG_INFO : NR_LOG_DEBUG,
+			       NR_LOG_SERVER, "serving at %s", uri);
+		free(uri);
+	}
+	fflush(stdout);
+}
+
+static int become_ready(struct serving *s, struct nr_error *error)
+{
+	const struct nr_options *options = s->options;
+	int err = 0;
+
+	if (options->pid_file)
+		err = nr_pidfile_write(&s->pidfile, options->pid_file, error);
+	if (err)
+		return err;
+	announce(s);
+	err = nr_daemon_ready(options->verbose, error);
+	if (err)
+		return err;
+	if (in_background(options) && !options->log)
+		nr_log_open("syslog", options->verbose);
+	if (options->run)
+		err = nr_run_start(&s->command, options->run, &s->listeners, options->export_name,
+				   s->open_files, error);
+	return err;
+}
+
+/* The end. */
+
+/*
+ * For the handler, which may do next to nothing.  Set before it is armed.
+ */
+static struct {
+	const char *pidfile;
+	time_t asked; /* CLOCK_MONOTONIC, seconds */
+} hard;
+
+static time_t monotonic_seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
+static void hard_exit(int number)
+{
+	(void)number;
+	/* timeout(1) and others send the first signal twice; that is one wish, not two. */
+	if (monotonic_seconds() - hard.asked < 2)
+		return;
+	if (hard.pidfile)
+		unlink(hard.pidfile);
+	_exit(1);
+}
+
+/* From now on a signal that asks to end ends everything at once. */
+static void arm_hard_exit(const struct serving *s)
+{
+	const struct sigaction action = { .sa_handler = hard_exit, .sa_flags = SA_RESTART };
+	static const int numbers[] = { SIGTERM, SIGINT, SIGQUIT };
+	sigset_t set;
+
+	hard.pidfile = s->pidfile.path;
+	hard.asked = monotonic_seconds();
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		sigaction(numbers[i], &action, NULL);
+		sigaddset(&set, numbers[i]);
+	}
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+/* The pid file goes last: then whoever waits for it knows that all is written. */
+static void remove_pidfile(struct serving *s)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	hard.pidfile = NULL;
+	nr_pidfile_remove(&s->pidfile);
+}
+
+static void finish(struct serving *s)
+{
+	nr_sockets_remove(&s->listeners);
+	arm_hard_exit(s);
+	if (s->started) {
+		nr_server_stop(s->server);
+		if (nr_server_wait(s->server) && s->status == 0)
+			s->status = 1;
+	}
+	nr_server_destroy(s->server);
+	nr_pump_finish(s->pump, PUMP_GRACE_SECONDS);
+	remove_pidfile(s);
+	nr_sockets_free(&s->listeners);
+	if (s->signals >= 0)
+		close(s->signals);
+	nr_log_close();
+}
+
+/* What happens meanwhile. */
+
+static void take_command_end(struct serving *s)
+{
+	int status;
+
+	if (!s->command || waitpid(s->command, &status, WNOHANG) != s->command)
+		return;
+	s->command = 0;
+	s->status = nr_run_exit_status(status);
+	s->stopping = true;
+}
+
+/* Someone asks the server to end. */
+static void take_stop(struct serving *s, const struct signalfd_siginfo *signal)
+{
+	/* Typed at the terminal, it has reached the command too, whose business it is. */
+	if (s->command && signal->ssi_code == SI_KERNEL)
+		return;
+	/* Its end is ours.  Whoever cannot wait for it asks again. */
+	if (s->command && !s->command_warned) {
+		s->command_warned = true;
+		kill(s->command, SIGTERM);
+		return;
+	}
+	if (s->command)
+		s->status = 1;
+	s->stopping = true;
+}
+
+static void take_signal(struct serving *s, const struct signalfd_siginfo *signal)
+{
+	switch (signal->ssi_signo) {
+	case SIGCHLD:
+		take_command_end(s);
+		break;
+	case SIGHUP:
+		/* The terminal is gone: a server that is not in the background ends. */
+		if (signal->ssi_code != SI_KERNEL)
+			nr_log_reopen();
+		else if (!s->ignores_hangup)
+			take_stop(s, signal);
+		break;
+	default:
+		take_stop(s, signal);
+		break;
+	}
+}
+
+static void loop(struct serving *s)
+{
+	struct pollfd wait[2] = {
+		{ .fd = s->signals, .events = POLLIN },
+		{ .fd = nr_server_ended_fd(s->server), .events = POLLIN },
+	};
+
+	while (!s->stopping) {
+		struct signalfd_siginfo signal;
+
+		if (poll(wait, 2, -1) < 0 && errno != EINTR)
+			break;
+		while (read(s->signals, &signal, sizeof(signal)) == (ssize_t)sizeof(signal))
+			take_signal(s, &signal);
+		if (wait[1].revents)
+			s->stopping = true;
+	}
+}
+
+static int start(struct serving *s, struct nr_error *error)
+{
+	pid_t parent = getppid();
+	int err;
+
+	raise_open_files(s);
+	err = open_signals(s, error);
+	if (!err)
+		err = open_log(s->options, error);
+	if (!err && s->options->exit_with_parent)
+		err = follow_parent(parent, error);
+	if (!err)
+		err = check_plan(s, error);
+	if (!err)
+		err = nr_sockets_open(&s->listeners, s->options, error);
+	if (!err && in_background(s->options))
+		err = nr_daemon_fork(error);
+	if (!err)
+		err = start_undisturbed(s, error);
+	if (!err)
+		err = become_ready(s, error);
+	return err;
+}
+
+int nr_serve(const struct nr_options *options, struct nr_plan *plan, int *status,
+	     struct nr_error *error)
+{
+	struct serving s = { .options = options, .plan = plan, .signals = -1 };
+	int err;
+
+	plan->read_only = options->read_only;
+	plan->worker_count = count_workers(options);
+	err = start(&s, error);
+	if (!err)
+		loop(&s);
+	finish(&s);
+	*status = s.status;
+	return err;
+}
