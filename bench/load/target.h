@@ -1,0 +1,18 @@
+/* Where the server is. See target.c. */
+#ifndef BENCH_LOAD_TARGET_H
+#define BENCH_LOAD_TARGET_H
+
+#include "bench/common/wire.h"
+
+#include <sys/socket.h>
+
+struct target {
+	struct sockaddr_storage address;
+	socklen_t length;
+	char export_name[WIRE_NAME_MAX + 1];
+};
+
+/* Understands a socket path, HOST[:PORT] or an NBD URI; exits with a sentence if it cannot. */
+void target_parse(struct target *t, const char *text);
+
+#endif

@@ -1,0 +1,56 @@
+/*
+ * nbdload: a load generator for NBD servers that costs so little itself that the server's
+ * cost is what shows. io_uring, all requests of a turn in one gather send, large receive
+ * windows, answers parsed in place. It knows servers only by the protocol.
+ *
+ * The parts are in load/: options and target (what to do), client (handshake), conn,
+ * answers and load (the measured time), idle (holding connections), report.
+ */
+#include "bench/load/idle.h"
+#include "bench/load/load.h"
+#include "bench/load/report.h"
+#include "bench/common/ringsetup.h"
+
+#include <err.h>
+#include <stdlib.h>
+
+static struct client *open_all(const struct options *o, const struct target *t)
+{
+	struct client *clients = calloc(o->connections, sizeof(*clients));
+	struct client_error error;
+
+	if (!clients)
+		errx(1, "out of memory for %u connections", o->connections);
+	for (unsigned i = 0; i < o->connections; i++) {
+		if (!client_open(&clients[i], t, o, &error))
+			errx(1, "connection %u: %s", i, error.text);
+		if (clients[i].style != clients[0].style || clients[i].size != clients[0].size)
+			errx(1, "connection %u got another size or form of replies than the first",
+			     i);
+	}
+	return clients;
+}
+
+int main(int argc, char **argv)
+{
+	static struct load_result result;
+	struct options options;
+	struct target target;
+	struct client *clients;
+
+	options_parse(&options, argc, argv);
+	target_parse(&target, options.target);
+	if (options.idle)
+		return idle_run(&options, &target);
+	raise_file_limit();
+	clients = open_all(&options, &target);
+	load_run(&options, clients, &result);
+	if (options.json)
+		report_json(&options, &clients[0], &result);
+	else
+		report_text(&options, &clients[0], &result);
+	for (unsigned i = 0; i < options.connections; i++)
+		client_close(&clients[i]);
+	free(clients);
+	return result.tally.errors || result.tally.mismatches ? 3 : 0;
+}
