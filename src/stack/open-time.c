@@ -129,29 +129,6 @@ const struct nr_traits *nr_substack_traits(const struct nr_stack *substack)
 	return nr_stack_traits(substack);
 }
 
-struct nr_request *nr_child_in(struct nr_layer *layer, struct nr_stack *substack,
-			       struct nr_request *parent, enum nr_operation operation,
-			       uint64_t offset, uint64_t length)
-{
-	struct nr_request *child = nr_request_get(parent->worker, substack, 0);
-
-	if (!child)
-		return NULL;
-	assert(layer->type->child_done);
-	child->operation = operation;
-	child->offset = offset;
-	child->length = length;
-	child->session = parent->session;
-	child->internal.parent = parent;
-	child->internal.owner = layer;
-	return child;
-}
-
-void nr_enter(struct nr_stack *substack, struct nr_request *child)
-{
-	nr_stack_submit(substack, child);
-}
-
 /* The server. */
 
 void nr_stop_server(struct nr_layer *layer, const char *why)

@@ -117,10 +117,11 @@ void *nr_scratch(const struct nr_layer *layer, struct nr_request *req)
 	return (char *)(req + 1) + layer->internal.scratch_offset;
 }
 
-struct nr_request *nr_child(struct nr_layer *layer, struct nr_request *parent,
-			    enum nr_operation operation, uint64_t offset, uint64_t length)
+static struct nr_request *new_child(struct nr_layer *layer, struct nr_stack *stack,
+				    struct nr_request *parent, enum nr_operation operation,
+				    uint64_t offset, uint64_t length)
 {
-	struct nr_request *child = nr_request_get(parent->worker, parent->internal.stack, 0);
+	struct nr_request *child = nr_request_get(parent->worker, stack, 0);
 
 	if (!child)
 		return NULL;
@@ -133,6 +134,24 @@ struct nr_request *nr_child(struct nr_layer *layer, struct nr_request *parent,
 	child->internal.owner = layer;
 	child->internal.at = layer;
 	return child;
+}
+
+struct nr_request *nr_child(struct nr_layer *layer, struct nr_request *parent,
+			    enum nr_operation operation, uint64_t offset, uint64_t length)
+{
+	return new_child(layer, parent->internal.stack, parent, operation, offset, length);
+}
+
+struct nr_request *nr_child_in(struct nr_layer *layer, struct nr_stack *substack,
+			       struct nr_request *parent, enum nr_operation operation,
+			       uint64_t offset, uint64_t length)
+{
+	return new_child(layer, substack, parent, operation, offset, length);
+}
+
+void nr_enter(struct nr_stack *substack, struct nr_request *child)
+{
+	nr_stack_submit(substack, child);
 }
 
 struct nr_request *nr_child_parent(const struct nr_request *child)

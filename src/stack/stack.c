@@ -211,6 +211,8 @@ int nr_stack_exports(struct nr_stack *stack, nr_export_fn *each, void *context,
 	if (layer && layer->type->exports) {
 		int err = layer->type->exports(layer, each, context, error);
 
+		if (err && err != -ENOSYS)
+			nr_error_prefix(error, "%s", layer->type->name);
 		if (err != -ENOSYS)
 			return err;
 	}
@@ -223,6 +225,8 @@ int nr_stack_find(struct nr_stack *stack, const char *name, struct nr_error *err
 	struct nr_layer *layer = naming_layer(stack);
 	int err = layer ? layer->type->find(layer, name, error) : -ENOSYS;
 
+	if (err && err != -ENOSYS)
+		nr_error_prefix(error, "%s", layer->type->name);
 	return err == -ENOSYS ? 0 : err;
 }
 
