@@ -44,6 +44,9 @@ static enum nr_wire_parsed breach(const char **why, const char *phrase)
  *   [24..27] length: of the payload for WRITE, else of the effect
  * Extended (extension-ext-header):
  *   [24..31] length: of the payload with PAYLOAD_LEN, else of the effect
+ *
+ * A WRITE has its payload also when a client forgets the flag that says so, as
+ * qemu's does: data taken for requests would end the connection.
  */
 enum nr_wire_parsed nr_wire_parse(const struct nr_agreement *agreement, const uint8_t *data,
 				  size_t length, struct nr_wire_request *request, const char **why)
@@ -64,10 +67,8 @@ enum nr_wire_parsed nr_wire_parse(const struct nr_agreement *agreement, const ui
 	request->length = extended ? nbd_get64(data + 24) : nbd_get32(data + 24);
 	request->payload = 0;
 
-	if (extended)
-		has_payload = request->flags & NBD_CMD_FLAG_PAYLOAD_LEN;
-	else
-		has_payload = request->command == NBD_CMD_WRITE;
+	has_payload = request->command == NBD_CMD_WRITE ||
+		      (extended && (request->flags & NBD_CMD_FLAG_PAYLOAD_LEN));
 	if (!has_payload)
 		return NR_WIRE_REQUEST;
 
@@ -164,8 +165,6 @@ static uint32_t judge_flags(const struct nr_agreement *agreement,
 		return refuse(NBD_EINVAL, text, "this command takes no payload");
 	if (unknown)
 		return refuse(NBD_EINVAL, text, "a flag that this command does not know");
-	if (request->command == NBD_CMD_WRITE && is_extended(agreement) && !payload)
-		return refuse(NBD_EINVAL, text, "WRITE without PAYLOAD_LEN");
 	for (size_t i = 0; i < sizeof(offers) / sizeof(offers[0]); i++) {
 		if ((request->flags & offers[i].command_flag) &&
 		    !(agreement->info.flags & offers[i].offered_by))

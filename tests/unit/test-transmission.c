@@ -210,9 +210,11 @@ static void payload_len_decides_what_the_length_is(void **state)
 	for (unsigned i = 0; i < 12; i++) {
 		uint16_t command = (uint16_t)i;
 
-		r = parsed(&a, 0, command, 0, UINT64_MAX);
-		assert_true(r.payload == 0);
-		assert_true(r.length == UINT64_MAX);
+		if (command != NBD_CMD_WRITE) {
+			r = parsed(&a, 0, command, 0, UINT64_MAX);
+			assert_true(r.payload == 0);
+			assert_true(r.length == UINT64_MAX);
+		}
 		r = parsed(&a, NBD_CMD_FLAG_PAYLOAD_LEN, command, 0, 1000);
 		assert_true(r.payload == 1000);
 		assert_true(r.length == (command == NBD_CMD_WRITE ? 1000 : 0));
@@ -363,15 +365,15 @@ static void disc_is_never_refused(void **state)
 	}
 }
 
-/* E3: WRITE without payload is an error, and the next request follows at once. */
-static void extended_write_must_carry_payload_len(void **state)
+/* E3, and what qemu's client does: the data follows a WRITE with or without the flag. */
+static void extended_write_has_a_payload_even_without_the_flag(void **state)
 {
 	struct nr_agreement a = agreement_of(NR_REPLY_EXTENDED);
 	struct nr_wire_request r = parsed(&a, 0, NBD_CMD_WRITE, 0, 512);
 
 	(void)state;
-	assert_true(r.payload == 0);
-	assert_int_equal(judged(&a, 0, NBD_CMD_WRITE, 0, 512), NBD_EINVAL);
+	assert_true(r.payload == 512);
+	assert_int_equal(judged(&a, 0, NBD_CMD_WRITE, 0, 512), 0);
 	assert_int_equal(judged(&a, NBD_CMD_FLAG_PAYLOAD_LEN, NBD_CMD_WRITE, 0, 512), 0);
 }
 
@@ -764,7 +766,7 @@ int main(void)
 		cmocka_unit_test(fua_is_accepted_everywhere_once_offered),
 		cmocka_unit_test(what_was_not_offered_is_einval_except_cache),
 		cmocka_unit_test(disc_is_never_refused),
-		cmocka_unit_test(extended_write_must_carry_payload_len),
+		cmocka_unit_test(extended_write_has_a_payload_even_without_the_flag),
 		cmocka_unit_test(writing_to_a_read_only_export_is_eperm),
 		cmocka_unit_test(past_the_end_is_enospc_or_einval),
 		cmocka_unit_test(the_current_size_decides),
