@@ -207,8 +207,19 @@ process_ended() {
 	! kill -0 "$1" 2>/dev/null || grep -q '^State:[[:space:]]*[ZX]' "/proc/$1/status" 2>/dev/null
 }
 
+# A TCP port nobody listens on, and that no other test is about to take: below the
+# ports that the kernel gives out, in a stretch that depends on this process.
 free_port() {
-	python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+	local port
+
+	while :; do
+		printf x >>"$WORK/ports"
+		port=$((20000 + ($$ * 16 + $(wc -c <"$WORK/ports")) % 12000))
+		if ! (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+			printf '%s\n' "$port"
+			return
+		fi
+	done
 }
 
 # refused WORD... -- ARGUMENT...: the server does not start. It says why in one
@@ -238,19 +249,18 @@ refused() {
 
 # --- Other ground -------------------------------------------------------------
 
-# as_nobody COMMAND...: without root's powers. Others can do nothing special anyway.
-# Use it as SERVER_PREFIX=("${AS_NOBODY[@]}") too. What runs as nobody has to be
-# able to read the server's program: as_nobody_can_run copies it.
+# SERVER_PREFIX=("${AS_NOBODY[@]}") runs servers without root's powers, and as a
+# user of this test alone, since the kernel counts locked memory by user. For who
+# is not root it changes nothing.
 AS_NOBODY=()
 if [ "$(id -u)" -eq 0 ]; then
-	AS_NOBODY=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+	nobody=$((100000 + $$))
+	# shellcheck disable=SC2034
+	AS_NOBODY=(setpriv --reuid="$nobody" --regid="$nobody" --clear-groups)
 fi
 
-as_nobody() {
-	"${AS_NOBODY[@]}" "$@"
-}
-
-# The build folder may be closed to other users.
+# Such a user can run the server's program, though the build folder may be closed,
+# and write to the folders of this test.
 as_nobody_can_run() {
 	chmod 777 "$WORK" "$DISK"
 	install -m 755 "$NBDRING" "$WORK/${NBDRING##*/}"

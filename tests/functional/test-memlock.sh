@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #
-# A small RLIMIT_MEMLOCK: registered buffers shrink or go, the server stays. Run as
-# an ordinary user, since the limit is nothing to root.
+# A small RLIMIT_MEMLOCK: registered buffers shrink or go, the server stays. As an
+# ordinary user, since the limit means nothing to root.
 
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/../lib.sh"
@@ -21,8 +21,12 @@ as_limited() {
 	SERVER_PREFIX=("${AS_NOBODY[@]}" bash -c 'ulimit -l "$0" && exec "$@"' "$1")
 }
 
-# 8192 KiB is a usual limit, 64 KiB an old one.
-for limit in 8192 64; do
+# 8192 KiB is a usual limit, 64 KiB an old one. What other servers of the same user
+# have locked counts, too, so the old one is for a user of this test alone.
+limits=(8192)
+[ "$(id -u)" -ne 0 ] || limits+=(64)
+
+for limit in "${limits[@]}"; do
 	as_limited "$limit"
 	workers=()
 	# Some kernels count rings, too; one fits in.
