@@ -67,6 +67,8 @@ struct nr_session {
 	struct sockaddr_storage address; /* of the peer; ss_family AF_UNIX for Unix sockets,
 					  * AF_UNSPEC when unknown */
 	bool has_credentials;            /* the three below are known (Unix sockets) */
+	bool admitted;                   /* all layers have let it in; false in the `leave` that
+				  * follows another layer's refusal */
 	uint32_t pid, uid, gid;          /* of the peer when it connected */
 	void *data;                      /* the core's: room for nr_session_data */
 };
@@ -118,6 +120,13 @@ struct nr_layer_type {
 	int (*exports)(struct nr_layer *layer, nr_export_fn *each, void *context,
 		       struct nr_error *error);
 	int (*find)(struct nr_layer *layer, const char *name, struct nr_error *error);
+
+	/*
+	 * Filters that rename exports: the name that the layers below know for NAME,
+	 * which `find` has accepted; the filter's memory, or NAME itself.  NULL: the
+	 * same.
+	 */
+	const char *(*name_below)(struct nr_layer *layer, const char *name);
 
 	/*
 	 * May this client come in?  Filters of policy refuse with an error whose
@@ -201,8 +210,8 @@ uint64_t nr_now(struct nr_worker *worker);
 
 /*
  * The layer's state for SESSION: type->session_size bytes, zeroed before `admit`,
- * there until `leave` has returned.  SESSION NULL (the server's own requests):
- * NULL.  Aligned to 16.
+ * there until `leave` has returned.  NULL for the server's own requests (SESSION
+ * NULL), and in a stack within a stack, whose layers admit nobody.  Aligned to 16.
  */
 void *nr_session_data(const struct nr_layer *layer, const struct nr_session *session);
 

@@ -57,6 +57,11 @@ struct nr_traits {
 				   * layer takes; at most NR_TRANSFER_MAX */
 	uint32_t memory_align;    /* bytes; power of two: data of writes starts at a multiple of
 				   * it in memory; 1 = anywhere */
+	uint32_t advertised_max;  /* bytes; the longest read or write clients are told of, up to
+				   * 32 MiB; 0: 32 MiB.  Longer than block_max is fine: the
+				   * core cuts */
+	bool refuse_unfit;        /* clients that do not keep to the block sizes get EINVAL, also
+				   * those that did not ask for them */
 	bool read_only;           /* write, trim, zero, resize are refused above this layer */
 	bool rotational;          /* a spinning disk: clients may want to sort requests */
 	bool multi_conn;          /* a flush on one connection covers the writes of all

@@ -32,6 +32,8 @@ struct nr_agreement {
 	uint8_t reply_style;        /* enum nr_reply_style */
 	bool asked_block_size;      /* the client asked for NBD_INFO_BLOCK_SIZE: the minimum
 				     * binds it */
+	bool bound_to_maximum;      /* by the server's choice: longer reads and writes than
+				     * info.block_max are refused */
 	uint16_t contexts;          /* selected metadata contexts, a bit each; the wire id of
 				     * context i is i + 1 */
 };

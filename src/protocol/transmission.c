@@ -249,6 +249,9 @@ uint32_t nr_wire_judge(const struct nr_agreement *agreement, const struct nr_wir
 		error = judge_resize(request, text);
 	if (error || !rule->ranged)
 		return error;
+	if (agreement->bound_to_maximum && request->length > agreement->info.block_max &&
+	    (request->command == NBD_CMD_READ || request->command == NBD_CMD_WRITE))
+		return refuse(NBD_EINVAL, text, "longer than the maximum block size");
 	return judge_range(agreement, request, rule, size, text);
 }
 

@@ -80,7 +80,7 @@ bool nr_command_admit(struct nr_connection *c, const struct nr_wire_request *wir
 		c->stalled = true;
 		return false;
 	}
-	if (!nr_shard_charge(c->shard, *charge)) {
+	if (!nr_shard_charge(c->shard, *charge, c->charged == 0)) {
 		c->stalled = true;
 		nr_shard_starve(c->shard, c);
 		return false;
@@ -349,8 +349,8 @@ static void main_step(struct nr_command *main)
 	if (main->wire.command == NBD_CMD_READ)
 		issue_reads(main);
 	nr_shard_activate(main->connection->shard, main->connection);
-	if (main->error)
-		drop_pieces(main);
+	if (main->error || main->connection->state == NR_CONNECTION_DEAD)
+		drop_pieces(main); /* kept for a reply that will not be */
 	if (main_over(main)) {
 		main->is_main = false;
 		reply(main);

@@ -202,7 +202,7 @@ static void give_answer(struct nr_connection *c, struct nr_ticket *ticket)
 	struct nr_export_answer answer = {
 		.info = ticket->refusal ? NULL : &ticket->info,
 		.contexts = contexts,
-		.context_count = 1,
+		.context_count = ticket->extents ? 1 : 0,
 		.refusal = ticket->refusal,
 		.text = ticket->refusal ? ticket->error.text : NULL,
 	};
@@ -332,6 +332,8 @@ static bool begin_serving(struct nr_connection *c)
 	}
 	c->agreement = *nr_handshake_agreement(c->handshake);
 	c->stack = nr_export_stack(c->export);
+	if (nr_stack_traits(c->stack)->refuse_unfit)
+		c->agreement.asked_block_size = c->agreement.bound_to_maximum = true;
 	nr_handshake_destroy(c->handshake);
 	c->handshake = NULL;
 	nr_send_release(c); /* the next one is of another size */

@@ -9,7 +9,9 @@
  * offload thread.
  *
  * An export's last user gives it back on a shard, where it is flushed before it
- * is closed.
+ * is closed.  Until the closing itself begins, on an offload thread, the export is
+ * open, and whoever comes back meanwhile has it again: nobody waits on an offload
+ * thread for something that still needs one.
  */
 #include "src/server/exports.h"
 
@@ -35,6 +37,8 @@ struct nr_export {
 	unsigned users;
 	enum export_state state;
 	bool permanent; /* the one disk of a plan that has one */
+	bool leaving;   /* flush and close are under way, unless somebody comes back */
+	bool came_back; /* somebody has, since the flush began */
 	int home;
 	struct nr_job close_job;
 };
@@ -85,7 +89,7 @@ static void make_info(const struct nr_stack *stack, struct nr_export_info *info)
 		.flags = NBD_FLAG_HAS_FLAGS,
 		.block_min = traits->block_min,
 		.block_preferred = traits->block_preferred,
-		.block_max = NR_PAYLOAD_MAX,
+		.block_max = traits->advertised_max ? traits->advertised_max : NR_PAYLOAD_MAX,
 	};
 	if (traits->read_only)
 		info->flags |= NBD_FLAG_READ_ONLY;
@@ -180,6 +184,7 @@ static int acquire(struct nr_exports *t, const char *name, struct nr_export **ou
 		pthread_cond_wait(&t->changed, &t->mutex);
 	if (e) {
 		e->users++;
+		e->came_back = true;
 		pthread_mutex_unlock(&t->mutex);
 		err = nr_stack_refresh(e->stack, error);
 		if (err) {
@@ -202,20 +207,44 @@ static void run_close(struct nr_job *job)
 {
 	struct nr_export *e =
 		(struct nr_export *)((char *)job - offsetof(struct nr_export, close_job));
+	bool over;
 
+	pthread_mutex_lock(&e->table->mutex);
+	/* Somebody who came back may have gone again: what he wrote is not flushed. */
+	over = e->users == 0 && !e->came_back;
+	if (over)
+		e->state = EXPORT_CLOSING;
+	pthread_mutex_unlock(&e->table->mutex);
+	if (!over)
+		return;
 	nr_stack_close(e->stack);
+	e->stack = NULL;
 	pthread_mutex_lock(&e->table->mutex);
 	take_out(e->table, e);
 	pthread_mutex_unlock(&e->table->mutex);
 }
+
+static void let_leave(struct nr_export *e, struct nr_worker *worker);
 
 static void closed(struct nr_job *job)
 {
 	struct nr_export *e =
 		(struct nr_export *)((char *)job - offsetof(struct nr_export, close_job));
 	struct nr_server *server = e->table->server;
+	struct nr_shard *shard = nr_ring_context(job->home);
+	bool again = false;
 
-	free_export(e);
+	if (!e->stack) {
+		free_export(e);
+	} else {
+		pthread_mutex_lock(&e->table->mutex);
+		again = e->users == 0;
+		e->leaving = again;
+		e->came_back = false;
+		pthread_mutex_unlock(&e->table->mutex);
+	}
+	if (again)
+		let_leave(e, &shard->worker);
 	nr_server_let_go(server);
 }
 
@@ -273,6 +302,13 @@ static void close_after_flush(struct nr_export *e, struct nr_worker *worker, int
 	nr_offload_submit(e->table->offload, &e->close_job);
 }
 
+/* Nobody uses E: flush it, then close it.  Its `leaving` is set, by the caller. */
+static void let_leave(struct nr_export *e, struct nr_worker *worker)
+{
+	nr_server_hold(e->table->server);
+	flush_export(e, worker, close_after_flush, NULL);
+}
+
 /* Give a reference back; a shard's thread. */
 static void put_back(struct nr_export *e, struct nr_worker *worker)
 {
@@ -281,14 +317,14 @@ static void put_back(struct nr_export *e, struct nr_worker *worker)
 
 	pthread_mutex_lock(&t->mutex);
 	assert(e->users > 0);
-	last = --e->users == 0 && !e->permanent;
-	if (last)
-		e->state = EXPORT_CLOSING;
-	pthread_mutex_unlock(&t->mutex);
+	last = --e->users == 0 && !e->permanent && !e->leaving;
 	if (last) {
-		nr_server_hold(t->server);
-		flush_export(e, worker, close_after_flush, NULL);
+		e->leaving = true;
+		e->came_back = false;
 	}
+	pthread_mutex_unlock(&t->mutex);
+	if (last)
+		let_leave(e, worker);
 }
 
 void nr_export_leave(struct nr_export *e, struct nr_session *session, struct nr_worker *worker)
@@ -317,6 +353,8 @@ static uint32_t refusal_of(int error)
 	case -EACCES:
 	case -EPERM:
 		return NBD_REP_ERR_POLICY;
+	case -ESHUTDOWN:
+		return NBD_REP_ERR_SHUTDOWN;
 	default:
 		return NBD_REP_ERR_PLATFORM;
 	}
@@ -348,6 +386,7 @@ static void run_ticket(struct nr_job *job)
 		(struct nr_ticket *)((char *)job - offsetof(struct nr_ticket, job));
 	struct nr_exports *t = ticket->exports;
 	struct nr_export *e = NULL;
+	const char *name;
 	int err;
 
 	if (ticket->listing) {
@@ -355,12 +394,13 @@ static void run_ticket(struct nr_job *job)
 		ticket->refusal = err ? refusal_of(err) : 0;
 		return;
 	}
-	err = t->many ? nr_stack_find(t->prepared, ticket->name, &ticket->error) : 0;
+	err = nr_stack_find(t->prepared, ticket->name, &name, &ticket->error);
 	if (!err)
-		err = acquire(t, t->many ? ticket->name : "", &e, &ticket->error);
+		err = acquire(t, name, &e, &ticket->error);
 	if (!err) {
 		ticket->export = e;
 		make_info(e->stack, &ticket->info);
+		ticket->extents = nr_stack_traits(e->stack)->support[NR_CAP_EXTENTS] != NR_NONE;
 		if (ticket->purpose == NR_EXPORT_GO)
 			err = nr_stack_admit(e->stack, ticket->session, &ticket->error);
 		if (err)
@@ -424,8 +464,10 @@ int nr_exports_create(struct nr_exports **out, struct nr_server *server, const s
 	if (!err) {
 		t->many = nr_stack_many(t->prepared);
 		if (t->many) {
-			/* Is there anything to list at all? */
+			/* Is there anything to list at all?  That it may not be listed is fine. */
 			err = nr_stack_exports(t->prepared, NULL, NULL, error);
+			if (err == -EACCES)
+				err = 0;
 		} else {
 			err = acquire(t, "", &e, error);
 			if (!err)

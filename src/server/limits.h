@@ -22,6 +22,13 @@
 #define NR_CONNECTION_BYTES_MAX (16u * 1024 * 1024)
 
 /*
+ * A connection that has nothing under way gets so much from a reserve when the
+ * worker's memory is used up, so that no number of bytes held by a few others
+ * stops it.
+ */
+#define NR_FIRST_BYTES (128u * 1024)
+
+/*
  * A request longer than NR_TRANSFER_MAX goes down in pieces of that size; this
  * many of them at a time.
  */

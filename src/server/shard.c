@@ -26,9 +26,13 @@
 
 /* Memory. */
 
-bool nr_shard_charge(struct nr_shard *s, uint64_t bytes)
+bool nr_shard_charge(struct nr_shard *s, uint64_t bytes, bool first)
 {
-	if (s->memory_used && s->memory_used + bytes > s->memory_max)
+	uint64_t most = s->memory_max;
+
+	if (first && bytes <= NR_FIRST_BYTES)
+		most += s->memory_reserve;
+	if (s->memory_used && s->memory_used + bytes > most)
 		return false;
 	s->memory_used += bytes;
 	return true;
@@ -211,6 +215,7 @@ int nr_shard_init(struct nr_shard *s, struct nr_server *server, unsigned index, 
 	s->server = server;
 	s->arena = nr_ring_arena(s->ring);
 	s->memory_max = nr_arena_capacity(s->arena) / 8 * 5;
+	s->memory_reserve = nr_arena_capacity(s->arena) / 8;
 	s->active_tail = &s->active;
 	s->starved_tail = &s->starved;
 	atomic_init(&s->connection_count, 0);

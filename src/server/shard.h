@@ -36,6 +36,7 @@ struct nr_shard {
 
 	uint64_t memory_used; /* charged by connections, bytes */
 	uint64_t memory_max;
+	uint64_t memory_reserve;   /* beyond that, for those who hold nothing */
 	struct nr_completion tick; /* once a second while there is something to sweep */
 	uint64_t now;              /* of the last tick, nanoseconds */
 
@@ -52,8 +53,11 @@ int nr_shard_init(struct nr_shard *shard, struct nr_server *server, unsigned ind
 int nr_shard_start(struct nr_shard *shard, struct nr_error *error);
 void nr_shard_fini(struct nr_shard *shard);
 
-/* Bytes of request data are charged here; false: wait (nr_shard_starve). */
-bool nr_shard_charge(struct nr_shard *shard, uint64_t bytes);
+/*
+ * Bytes of request data are charged here; false: wait (nr_shard_starve).  FIRST:
+ * the connection has none yet; a small request may then use the reserve.
+ */
+bool nr_shard_charge(struct nr_shard *shard, uint64_t bytes, bool first);
 void nr_shard_uncharge(struct nr_shard *shard, uint64_t bytes);
 void nr_shard_starve(struct nr_shard *shard, struct nr_connection *connection);
 

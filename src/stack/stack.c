@@ -37,6 +37,12 @@ struct nr_stack {
 	enum nr_placement placement;
 };
 
+/* What struct nr_session's `data` points to; the layers' state follows. */
+struct session_block {
+	const struct nr_stack *stack;
+	void *unused; /* keeps what follows aligned to 16 */
+};
+
 static void free_layer(struct nr_layer *layer)
 {
 	if (!layer)
@@ -193,12 +199,17 @@ static struct nr_layer *naming_layer(const struct nr_stack *stack)
 	return layer;
 }
 
-bool nr_stack_many(const struct nr_stack *stack)
+static bool backend_has_names(const struct nr_stack *stack)
 {
-	struct nr_layer *layer = naming_layer(stack);
+	struct nr_layer *backend = stack->bottom;
 	struct nr_error error;
 
-	return layer && layer->type->find(layer, "", &error) != -ENOSYS;
+	return backend->type->find && backend->type->find(backend, "", &error) != -ENOSYS;
+}
+
+bool nr_stack_many(const struct nr_stack *stack)
+{
+	return backend_has_names(stack);
 }
 
 int nr_stack_exports(struct nr_stack *stack, nr_export_fn *each, void *context,
@@ -220,14 +231,21 @@ int nr_stack_exports(struct nr_stack *stack, nr_export_fn *each, void *context,
 	return 0;
 }
 
-int nr_stack_find(struct nr_stack *stack, const char *name, struct nr_error *error)
+int nr_stack_find(struct nr_stack *stack, const char *name, const char **backend_name,
+		  struct nr_error *error)
 {
 	struct nr_layer *layer = naming_layer(stack);
 	int err = layer ? layer->type->find(layer, name, error) : -ENOSYS;
 
-	if (err && err != -ENOSYS)
+	if (err && err != -ENOSYS) {
 		nr_error_prefix(error, "%s", layer->type->name);
-	return err == -ENOSYS ? 0 : err;
+		return err;
+	}
+	for (layer = stack->top; layer->below; layer = layer->below)
+		if (layer->type->name_below)
+			name = layer->type->name_below(layer, name);
+	*backend_name = backend_has_names(stack) ? name : "";
+	return 0;
 }
 
 /* Opening, from the bottom up. */
@@ -336,7 +354,7 @@ static int finish_opening(struct nr_stack *stack, const struct nr_plan *plan,
 	stack->traits = stack->top->traits;
 	if (plan->read_only)
 		stack->traits.read_only = true;
-	if (plan->aligner && stack->traits.block_min > 1) {
+	if (plan->aligner && stack->traits.block_min > 1 && !stack->traits.refuse_unfit) {
 		int err = push_open(stack, plan, plan->aligner, NULL, error);
 
 		if (err)
@@ -465,17 +483,23 @@ void nr_stack_needs_home(struct nr_stack *stack)
 
 void *nr_session_data(const struct nr_layer *layer, const struct nr_session *session)
 {
-	if (!session || !session->data)
+	const struct session_block *block = session ? session->data : NULL;
+
+	/* A stack within a stack sees the client, but was not asked to let it in. */
+	if (!block || block->stack != layer->internal.stack)
 		return NULL;
-	return (char *)session->data + layer->internal.session_offset;
+	return (char *)session->data + sizeof(*block) + layer->internal.session_offset;
 }
 
 int nr_stack_admit(struct nr_stack *stack, struct nr_session *session, struct nr_error *error)
 {
 	if (stack->session_bytes) {
-		session->data = calloc(1, stack->session_bytes);
-		if (!session->data)
+		struct session_block *block = calloc(1, sizeof(*block) + stack->session_bytes);
+
+		if (!block)
 			return nr_error_system(error, -ENOMEM, "the client's state");
+		block->stack = stack;
+		session->data = block;
 	}
 	for (struct nr_layer *layer = stack->top; layer; layer = layer->below) {
 		int err = layer->type->admit ? layer->type->admit(layer, session, error) : 0;
@@ -489,6 +513,7 @@ int nr_stack_admit(struct nr_stack *stack, struct nr_session *session, struct nr
 		session->data = NULL;
 		return err;
 	}
+	session->admitted = true;
 	return 0;
 }
 
@@ -499,6 +524,7 @@ void nr_stack_leave(struct nr_stack *stack, struct nr_session *session)
 			layer->type->leave(layer, session);
 	free(session->data);
 	session->data = NULL;
+	session->admitted = false;
 }
 
 void nr_stack_submit(struct nr_stack *stack, struct nr_request *req)

@@ -70,8 +70,12 @@ bool nr_stack_many(const struct nr_stack *prepared);
 /* EACH for every export; one call with "" where there is only one.  May block. */
 int nr_stack_exports(struct nr_stack *prepared, nr_export_fn *each, void *context,
 		     struct nr_error *error);
-/* 0 when NAME is an export, -ENOENT when it is not.  May block. */
-int nr_stack_find(struct nr_stack *prepared, const char *name, struct nr_error *error);
+/*
+ * 0 when NAME is an export, -ENOENT when it is not.  *BACKEND_NAME gets the name that
+ * the backend knows it by ("" where it has one disk): what to open.  May block.
+ */
+int nr_stack_find(struct nr_stack *prepared, const char *name, const char **backend_name,
+		  struct nr_error *error);
 
 /* Open PLAN for the export NAME.  May block. */
 int nr_stack_open(struct nr_stack **stack, const struct nr_plan *plan, const char *name,

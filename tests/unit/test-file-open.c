@@ -300,6 +300,7 @@ static int open_export(const char *folder, const char *name)
 
 static void test_dir_serves_each_file(void **state)
 {
+	const char *backend_name;
 	struct layer_options options = { .ring = true, .export_name = "b.img" };
 	struct names names = { .used = 0 };
 	char folder[128];
@@ -324,9 +325,9 @@ static void test_dir_serves_each_file(void **state)
 	assert_true(nr_stack_many(stack));
 	assert_int_equal(nr_stack_exports(stack, add_name, &names, &error), 0);
 	assert_string_equal(names.text, "a.img b.img link round ");
-	assert_int_equal(nr_stack_find(stack, "a.img", &error), 0);
-	assert_int_equal(nr_stack_find(stack, "link", &error), 0);
-	assert_int_equal(nr_stack_find(stack, "none", &error), -ENOENT);
+	assert_int_equal(nr_stack_find(stack, "a.img", &backend_name, &error), 0);
+	assert_int_equal(nr_stack_find(stack, "link", &backend_name, &error), 0);
+	assert_int_equal(nr_stack_find(stack, "none", &backend_name, &error), -ENOENT);
 	nr_stack_discard(stack);
 
 	t = layer_test_open(&options, "file dir=%s", folder);
@@ -340,6 +341,7 @@ static void test_dir_serves_each_file(void **state)
 
 static void test_dir_cannot_be_left(void **state)
 {
+	const char *backend_name;
 	static const char *const names[] = {
 		"",
 		".",
@@ -367,7 +369,7 @@ static void test_dir_cannot_be_left(void **state)
 	snprintf(folder, sizeof(folder), "%s", in(here, "dir"));
 	assert_int_equal(plan_and(nr_stack_prepare, &stack, "dir", folder), 0);
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		assert_int_equal(nr_stack_find(stack, names[i], &error), -ENOENT);
+		assert_int_equal(nr_stack_find(stack, names[i], &backend_name, &error), -ENOENT);
 		assert_true(open_export(folder, names[i]) < 0);
 	}
 	nr_stack_discard(stack);
