@@ -67,10 +67,12 @@ struct nr_session {
 	struct sockaddr_storage address; /* of the peer; ss_family AF_UNIX for Unix sockets,
 					  * AF_UNSPEC when unknown */
 	bool has_credentials;            /* the three below are known (Unix sockets) */
-	bool admitted;                   /* all layers have let it in; false in the `leave` that
+	bool gone;              /* the connection is over: long work for it may stop.  For the
+				  * worker of its requests only */
+	bool admitted;          /* all layers have let it in; false in the `leave` that
 				  * follows another layer's refusal */
-	uint32_t pid, uid, gid;          /* of the peer when it connected */
-	void *data;                      /* the core's: room for nr_session_data */
+	uint32_t pid, uid, gid; /* of the peer when it connected */
+	void *data;             /* the core's: room for nr_session_data */
 };
 
 /* Called by `exports` once per export: its name and, or NULL, a description. */
@@ -198,6 +200,25 @@ struct nr_request *nr_child(struct nr_layer *layer, struct nr_request *parent,
 			    enum nr_operation operation, uint64_t offset, uint64_t length);
 struct nr_request *nr_child_parent(const struct nr_request *child);
 void nr_child_release(struct nr_request *child);
+
+/*
+ * A request of the layer's own, for no client (session and nr_child_parent are NULL):
+ * reading ahead, writing back.  Otherwise like a child: the caller sets data and flags
+ * and ends with nr_pass(layer, req); type->child_done(layer, req) follows on the same
+ * worker and ends with nr_child_release(req), or parks it first (nr_resume, nr_sleep).
+ * Only on WORKER's thread: from submit, done, child_done or resume of a request there.
+ *
+ * While one exists the export stays open and the server's threads run, so neither
+ * should be kept waiting for long.  Returns NULL when memory is short, when the server
+ * is stopping, and when the export has no client any more: whoever does background
+ * work ends it then, and may begin again with a later request.
+ *
+ * Releasing may be what the closing of the export waits for, on another thread: let
+ * nr_child_release be the last thing done with a background request, and touch
+ * neither layer nor instance after it.
+ */
+struct nr_request *nr_background(struct nr_layer *layer, struct nr_worker *worker,
+				 enum nr_operation operation, uint64_t offset, uint64_t length);
 
 /*
  * Park REQ: type->resume(layer, req) is called on its worker when NANOSECONDS have

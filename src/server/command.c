@@ -172,23 +172,27 @@ static void reply(struct nr_command *command)
 	nr_shard_activate(c->shard, c);
 }
 
-bool nr_command_answer(struct nr_connection *c, const struct nr_wire_request *wire, uint32_t error,
-		       const char *text)
+struct nr_command *nr_command_answer(struct nr_connection *c, const struct nr_wire_request *wire,
+				     uint32_t error, const char *text)
 {
 	struct nr_command *command;
 
 	if (c->commands >= NR_CONNECTION_REQUESTS_MAX) {
 		c->stalled = true;
-		return false;
+		return NULL;
 	}
 	command = new_command(c, wire);
 	if (!command)
-		return false;
+		return NULL;
 	command->error = error;
 	command->error_text = text;
 	command->wire.length = 0;
+	return command;
+}
+
+void nr_command_reply(struct nr_command *command)
+{
 	reply(command);
-	return true;
 }
 
 /* Outcomes. */
@@ -247,9 +251,10 @@ static void encode_extents(struct nr_command *command)
 	struct nr_buffer *chunk;
 	uint8_t *out;
 
-	chunk = nr_buffer_get(&c->shard->worker, bytes, &out);
+	/* A layer owes one extent at least, but layers come from outside, too. */
+	chunk = command->extents.count ? nr_buffer_get(&c->shard->worker, bytes, &out) : NULL;
 	if (!chunk) {
-		set_error(command, -ENOMEM);
+		set_error(command, command->extents.count ? -ENOMEM : -EIO);
 		return;
 	}
 	bytes = nr_reply_extents(out, &to, 1, &command->extents, command->wire.length,
@@ -413,7 +418,7 @@ static void issue_reads(struct nr_command *main)
 			return;
 		piece = new_piece(main);
 		if (!piece) {
-			if (main->pending == 0)
+			if (busy == 0) /* nobody would come to try again */
 				set_error(main, -ENOMEM);
 			return;
 		}

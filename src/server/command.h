@@ -77,11 +77,14 @@ struct nr_command *nr_command_begin(struct nr_connection *c, const struct nr_wir
 				    uint64_t charge);
 
 /*
- * Answer WIRE without asking the stack: an error with TEXT (static), or success
- * when ERROR is 0.  False: memory is short; the connection is stalled.
+ * An answer to WIRE without asking the stack: an error with TEXT (static), or success
+ * when ERROR is 0.  It is not sent before nr_command_reply: clients that are still
+ * sending their data do not expect it yet.  NULL: memory is short; the connection is
+ * stalled.
  */
-bool nr_command_answer(struct nr_connection *c, const struct nr_wire_request *wire, uint32_t error,
-		       const char *text);
+struct nr_command *nr_command_answer(struct nr_connection *c, const struct nr_wire_request *wire,
+				     uint32_t error, const char *text);
+void nr_command_reply(struct nr_command *command);
 
 /*
  * A write of one piece whose whole payload lies at DATA in the window's BLOCK:

@@ -59,7 +59,8 @@ static void describe_peer(struct nr_connection *c)
 
 		inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof(text));
 		snprintf(c->peer, sizeof(c->peer), "[%s]:%u", text, ntohs(in6->sin6_port));
-	} else if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0) {
+	} else if (address->ss_family == AF_UNIX &&
+		   getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0) {
 		session->has_credentials = true;
 		session->pid = (uint32_t)credentials.pid;
 		session->uid = credentials.uid;
@@ -131,6 +132,7 @@ void nr_connection_drop(struct nr_connection *c, const char *why, ...)
 	va_end(args);
 	report(c, NR_LOG_WARNING, text);
 	set_state(c, NR_CONNECTION_DEAD);
+	c->session.gone = true;
 	/* Whatever the kernel still does with the socket ends now. */
 	shutdown(c->fd, SHUT_RDWR);
 	nr_send_discard(c);
@@ -186,6 +188,12 @@ static bool free_if_over(struct nr_connection *c)
 
 		c->filling = c->piece = NULL;
 		nr_command_abandon(filling, piece);
+	}
+	if (c->refused) {
+		struct nr_command *refused = c->refused;
+
+		c->refused = NULL;
+		nr_command_release(refused);
 	}
 	if (c->commands || c->asking || !nr_send_idle(c))
 		return false;
@@ -455,7 +463,10 @@ bool nr_connection_sweep(struct nr_connection *c, uint64_t now)
 		return true;
 	if (!holds_up_others(c)) {
 		c->held_up = 0;
-	} else if (++c->held_up > NR_HELD_UP_SECONDS) {
+	} else if (c->held_up < NR_HELD_UP_SECONDS) {
+		c->held_up++;
+	} else if (!c->shard->relieved) {
+		c->shard->relieved = true; /* one at a time: that may be enough */
 		nr_connection_drop(c, "holds memory that others wait for");
 		return true;
 	}

@@ -79,6 +79,7 @@ struct nr_connection {
 	struct nr_window window;
 	struct iovec receive_vector[2];
 	uint64_t discard;           /* bytes of a refused payload still to come */
+	struct nr_command *refused; /* the refusal, which is sent when they have come */
 	struct nr_command *filling; /* a write whose payload is being received */
 	struct nr_command *piece;   /* and the part of it that has memory now; NULL: waits */
 

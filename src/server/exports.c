@@ -34,12 +34,14 @@ struct nr_export {
 	struct nr_export *next;
 	struct nr_stack *stack;
 	char *name;
-	unsigned users;
+	unsigned users; /* clients, and background requests */
+	unsigned kept;  /* of them: background requests */
 	enum export_state state;
 	bool permanent; /* the one disk of a plan that has one */
 	bool leaving;   /* flush and close are under way, unless somebody comes back */
 	bool came_back; /* somebody has, since the flush began */
 	int home;
+	struct nr_keeper keeper;
 	struct nr_job close_job;
 };
 
@@ -152,6 +154,9 @@ static struct nr_export *put_in(struct nr_exports *t, const char *name)
 
 /* Opening; a thread that may block. */
 
+static bool keep(struct nr_keeper *keeper);
+static void let_go(struct nr_keeper *keeper, struct nr_worker *worker);
+
 static int open_new(struct nr_exports *t, struct nr_export *e, struct nr_error *error)
 {
 	int err;
@@ -164,6 +169,8 @@ static int open_new(struct nr_exports *t, struct nr_export *e, struct nr_error *
 		free_export(e);
 		return err;
 	}
+	e->keeper = (struct nr_keeper){ keep, let_go };
+	nr_stack_set_keeper(e->stack, &e->keeper);
 	e->home = -1;
 	if (nr_stack_placement(e->stack) == NR_HOME)
 		e->home = (int)(t->next_home++ % t->plan->worker_count);
@@ -325,6 +332,48 @@ static void put_back(struct nr_export *e, struct nr_worker *worker)
 	pthread_mutex_unlock(&t->mutex);
 	if (last)
 		let_leave(e, worker);
+}
+
+/* Background requests of the layers; shards' threads. */
+
+static struct nr_export *export_of(struct nr_keeper *keeper)
+{
+	return (struct nr_export *)((char *)keeper - offsetof(struct nr_export, keeper));
+}
+
+/*
+ * Only while there is a client: that one holds the server, too, so that it cannot end
+ * between the question and our own hold.
+ */
+static bool keep(struct nr_keeper *keeper)
+{
+	struct nr_export *e = export_of(keeper);
+	bool may;
+
+	if (nr_server_is_stopping(e->table->server))
+		return false;
+	pthread_mutex_lock(&e->table->mutex);
+	may = e->users > e->kept;
+	if (may) {
+		nr_server_hold(e->table->server);
+		e->users++;
+		e->kept++;
+	}
+	pthread_mutex_unlock(&e->table->mutex);
+	return may;
+}
+
+static void let_go(struct nr_keeper *keeper, struct nr_worker *worker)
+{
+	struct nr_export *e = export_of(keeper);
+	struct nr_server *server = e->table->server;
+
+	pthread_mutex_lock(&e->table->mutex);
+	assert(e->kept > 0);
+	e->kept--;
+	pthread_mutex_unlock(&e->table->mutex);
+	put_back(e, worker);
+	nr_server_let_go(server);
 }
 
 void nr_export_leave(struct nr_export *e, struct nr_session *session, struct nr_worker *worker)

@@ -226,20 +226,29 @@ static bool take_write(struct nr_connection *c, const struct nr_wire_request *wi
 	return true;
 }
 
-/* Skip a payload that nobody wants, as far as it is here. */
+/*
+ * Skip a payload that nobody wants, as far as it is here; when all of it was, the
+ * refusal goes out.
+ */
 static void skip(struct nr_connection *c)
 {
 	uint32_t part = (uint32_t)nr_min(c->discard, available(c));
+	struct nr_command *refused = c->refused;
 
 	c->discard -= part;
 	c->window.head += part;
+	if (c->discard == 0 && refused) {
+		c->refused = NULL;
+		nr_command_reply(refused);
+	}
 }
 
-/* Answer without the stack; the payload, if any, is skipped. */
+/* Answer without the stack; the payload, if any, is skipped first. */
 static bool take_answer(struct nr_connection *c, const struct nr_wire_request *wire, size_t header,
 			uint32_t error, const char *text)
 {
-	if (!nr_command_answer(c, wire, error, text))
+	c->refused = nr_command_answer(c, wire, error, text);
+	if (!c->refused)
 		return false;
 	c->window.head += (uint32_t)header;
 	c->discard = wire->payload;

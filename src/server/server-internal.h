@@ -23,10 +23,13 @@ void nr_server_place(struct nr_server *server, struct nr_shard *from, int fd);
 
 /*
  * The server counts what has to end before its threads may: connections from
- * accept to close.
+ * accept to close, exports being closed, layers' background requests.
  */
 void nr_server_hold(struct nr_server *server);
 void nr_server_let_go(struct nr_server *server);
+
+/* Has nr_server_stop been called? */
+bool nr_server_is_stopping(const struct nr_server *server);
 
 /* The connection of -s has ended. */
 void nr_server_single_ended(struct nr_server *server);

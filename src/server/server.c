@@ -5,7 +5,7 @@
  *
  * Ending: nr_server_stop posts to every shard, which refuses what is new and
  * drains its connections.  The server counts holds (connections, exports being
- * closed, and itself until the stop); whoever lets go of the last one makes the
+ * closed, background requests, and itself until the stop); whoever lets go of the last one makes the
  * first shard flush all exports, after which every shard leaves its loop and
  * the main thread closes what is open.
  */
@@ -115,6 +115,11 @@ void nr_server_let_go(struct nr_server *server)
 		return;
 	server->flush_message.deliver = flush_all;
 	nr_ring_post(server->shards[0].ring, &server->flush_message);
+}
+
+bool nr_server_is_stopping(const struct nr_server *server)
+{
+	return atomic_load(&server->stopping);
 }
 
 static void stop_shard(struct nr_ring *ring, struct nr_message *message)

@@ -126,6 +126,7 @@ void nr_shard_remove(struct nr_shard *s, struct nr_connection *c)
 	if (c->is_starved)
 		unlink_starved(s, c);
 	atomic_fetch_sub_explicit(&s->connection_count, 1, memory_order_relaxed);
+	nr_worker_trim(&s->worker);
 }
 
 /* The tick. */
@@ -136,6 +137,7 @@ static void tick(struct nr_ring *ring, struct nr_completion *completion)
 	uint64_t now = nr_ring_now(ring);
 	bool again = false;
 
+	s->relieved = false;
 	for (struct nr_connection *c = s->connections; c; c = c->next)
 		again |= nr_connection_sweep(c, now);
 	if (s->starved) {

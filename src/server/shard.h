@@ -37,6 +37,7 @@ struct nr_shard {
 	uint64_t memory_used; /* charged by connections, bytes */
 	uint64_t memory_max;
 	uint64_t memory_reserve;   /* beyond that, for those who hold nothing */
+	bool relieved;             /* in this tick somebody was dropped for memory's sake */
 	struct nr_completion tick; /* once a second while there is something to sweep */
 	uint64_t now;              /* of the last tick, nanoseconds */
 

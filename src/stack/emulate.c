@@ -82,6 +82,11 @@ static void next_piece(struct nr_layer *layer, struct nr_request *req, struct em
 {
 	uint64_t left = e->offset + e->length - e->next;
 
+	if (req->session && req->session->gone) {
+		put_back(e, req);
+		nr_finish(layer, req, -ESHUTDOWN);
+		return;
+	}
 	req->offset = e->next;
 	req->length = nr_min(left, layer->below->traits.block_max);
 	req->flags = 0;

@@ -27,7 +27,7 @@ static int wait_for(struct nr_worker *worker, struct nr_request *req)
 {
 	nr_worker_run(worker);
 	while (req->internal.state != NR_REQUEST_IDLE) {
-		nr_ring_turn(worker->ring, true);
+		nr_ring_turn(worker->ring, !worker->ready);
 		nr_worker_run(worker);
 	}
 	return req->error;
@@ -114,6 +114,7 @@ struct nr_stack *nr_substack_open(struct nr_layer *layer, const char *words, str
 	surroundings->forget(memory);
 	if (err)
 		return NULL;
+	nr_stack_set_outer(stack, layer->internal.stack);
 	if (nr_stack_placement(stack) == NR_HOME)
 		nr_stack_needs_home(layer->internal.stack);
 	return stack;

@@ -159,9 +159,41 @@ struct nr_request *nr_child_parent(const struct nr_request *child)
 	return child->internal.parent;
 }
 
+struct nr_request *nr_background(struct nr_layer *layer, struct nr_worker *worker,
+				 enum nr_operation operation, uint64_t offset, uint64_t length)
+{
+	struct nr_stack *stack = layer->internal.stack;
+	struct nr_keeper *keeper = nr_stack_keeper(stack);
+	struct nr_request *req;
+
+	assert(layer->type->child_done);
+	if (keeper && !keeper->keep(keeper))
+		return NULL;
+	req = nr_request_get(worker, stack, 0);
+	if (!req) {
+		if (keeper)
+			keeper->let_go(keeper, worker);
+		return NULL;
+	}
+	req->operation = operation;
+	req->offset = offset;
+	req->length = length;
+	req->internal.owner = layer;
+	req->internal.at = layer;
+	return req;
+}
+
 void nr_child_release(struct nr_request *child)
 {
+	struct nr_worker *worker = child->worker;
+	struct nr_keeper *keeper = NULL;
+
+	if (!child->internal.parent)
+		keeper = nr_stack_keeper(child->internal.stack);
 	nr_request_release(child, 0);
+	/* Last: the stack may be closed from here on. */
+	if (keeper)
+		keeper->let_go(keeper, worker);
 }
 
 /* Answers. */

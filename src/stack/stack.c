@@ -35,6 +35,8 @@ struct nr_stack {
 	size_t scratch_bytes;
 	size_t session_bytes;
 	enum nr_placement placement;
+	struct nr_keeper *keeper;
+	struct nr_stack *outer; /* of a stack within a stack */
 };
 
 /* What struct nr_session's `data` points to; the layers' state follows. */
@@ -474,6 +476,23 @@ const char *nr_stack_export_name(const struct nr_stack *stack)
 size_t nr_stack_request_bytes(const struct nr_stack *stack, size_t header)
 {
 	return header + sizeof(struct nr_request) + stack->scratch_bytes;
+}
+
+void nr_stack_set_keeper(struct nr_stack *stack, struct nr_keeper *keeper)
+{
+	stack->keeper = keeper;
+}
+
+void nr_stack_set_outer(struct nr_stack *substack, struct nr_stack *outer)
+{
+	substack->outer = outer;
+}
+
+struct nr_keeper *nr_stack_keeper(const struct nr_stack *stack)
+{
+	while (stack->outer)
+		stack = stack->outer;
+	return stack->keeper;
 }
 
 void nr_stack_needs_home(struct nr_stack *stack)

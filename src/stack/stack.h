@@ -107,6 +107,22 @@ void nr_stack_leave(struct nr_stack *stack, struct nr_session *session);
  */
 void nr_stack_submit(struct nr_stack *stack, struct nr_request *req);
 
+/*
+ * Who keeps the export of a stack open while layers have background requests
+ * (nr_background).  Workers' threads.
+ */
+struct nr_keeper {
+	bool (*keep)(struct nr_keeper *keeper); /* false: no background request now */
+	void (*let_go)(struct nr_keeper *keeper, struct nr_worker *worker);
+};
+
+/* Before the stack is used; KEEPER stays the caller's.  Without one, nobody minds. */
+void nr_stack_set_keeper(struct nr_stack *stack, struct nr_keeper *keeper);
+/* SUBSTACK is a layer's of OUTER, whose keeper is asked for both. */
+void nr_stack_set_outer(struct nr_stack *substack, struct nr_stack *outer);
+/* NULL: none. */
+struct nr_keeper *nr_stack_keeper(const struct nr_stack *stack);
+
 /* A layer of STACK has found out, in `open`, that one worker has to do it all. */
 void nr_stack_needs_home(struct nr_stack *stack);
 

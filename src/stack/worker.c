@@ -3,7 +3,8 @@
  * Request memory and the loop that moves requests.
  *
  * Request memory comes in four sizes, from slabs that are made when a pool runs
- * dry and kept until the worker ends: in steady state nothing is allocated.
+ * dry and kept: in steady state nothing is allocated.  After a rush they go back
+ * to the system as soon as no request is left.
  * A request always returns to the worker it came from.
  *
  * Layers never call each other's callers: nr_finish puts a request at the end
@@ -16,10 +17,12 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "src/stack/stack.h"
 
 #define SLAB_BYTES 65536u
+#define SLABS_KEPT 16u
 #define SLOT_BYTES_MIN 512u
 
 struct nr_slab {
@@ -42,16 +45,28 @@ void nr_worker_init(struct nr_worker *worker, struct nr_ring *ring, unsigned ind
 	atomic_init(&worker->woken, false);
 }
 
-void nr_worker_fini(struct nr_worker *worker)
+static void free_slabs(struct nr_worker *worker)
 {
-	assert(worker->slots_used == 0);
 	while (worker->slabs) {
 		struct nr_slab *slab = worker->slabs;
 
 		worker->slabs = slab->next;
-		free(slab);
+		munmap(slab, SLAB_BYTES);
 	}
+	worker->slab_count = 0;
 	memset(worker->free, 0, sizeof(worker->free));
+}
+
+void nr_worker_trim(struct nr_worker *worker)
+{
+	if (worker->slots_used == 0 && worker->slab_count > SLABS_KEPT)
+		free_slabs(worker);
+}
+
+void nr_worker_fini(struct nr_worker *worker)
+{
+	assert(worker->slots_used == 0);
+	free_slabs(worker);
 	nr_worker_free_handles(worker);
 	assert(worker->sleeper_count == 0);
 	free(worker->sleepers);
@@ -83,13 +98,15 @@ static struct nr_request *slot_request(void *slot, size_t header)
 static bool grow(struct nr_worker *worker, unsigned class)
 {
 	size_t bytes = SLOT_BYTES_MIN << class;
-	struct nr_slab *slab = aligned_alloc(64, SLAB_BYTES);
+	struct nr_slab *slab =
+		mmap(NULL, SLAB_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	unsigned char *slot;
 
-	if (!slab)
+	if (slab == MAP_FAILED)
 		return false;
 	slab->next = worker->slabs;
 	worker->slabs = slab;
+	worker->slab_count++;
 	for (slot = slab->slot; slot + bytes <= (unsigned char *)slab + SLAB_BYTES; slot += bytes) {
 		struct nr_request *req = slot_request(slot, 0);
 
@@ -218,7 +235,7 @@ void nr_worker_run(struct nr_worker *worker)
 		if (worker->sleeper_count)
 			nr_worker_wake_sleepers(worker);
 	}
-	while (worker->ready) {
+	for (unsigned steps = 0; worker->ready && steps < NR_WORKER_STEPS; steps++) {
 		struct nr_request *req = worker->ready;
 
 		worker->ready = req->internal.next;

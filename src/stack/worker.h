@@ -14,6 +14,7 @@
 #include "nbdring/layer.h"
 #include "ring/ring.h"
 
+#define NR_WORKER_STEPS 4096
 #define NR_SLOT_CLASSES 4 /* request memory of 512, 1024, 2048 and 4096 bytes */
 
 /* Where a request is in its life; asserted at every change of hands. */
@@ -40,6 +41,7 @@ struct nr_worker {
 	struct nr_message wake;
 	struct nr_request *free[NR_SLOT_CLASSES];
 	struct nr_slab *slabs;
+	unsigned slab_count;
 	struct nr_handle *free_handles; /* of buffers; see buffer.c */
 	struct nr_handles *handles;
 	struct nr_sleeper *sleepers; /* a heap; see sleep.c */
@@ -55,7 +57,11 @@ struct nr_worker {
 void nr_worker_init(struct nr_worker *worker, struct nr_ring *ring, unsigned index, unsigned count);
 void nr_worker_fini(struct nr_worker *worker); /* no request may exist any more */
 
-/* Move requests up and down until none is ready.  The worker's thread. */
+/*
+ * Move requests up and down until none is ready, or for NR_WORKER_STEPS steps: then
+ * some are left in worker->ready, and the caller does what else there is to do before
+ * it calls again.  The worker's thread.
+ */
 void nr_worker_run(struct nr_worker *worker);
 
 /*
@@ -66,6 +72,9 @@ void nr_worker_run(struct nr_worker *worker);
 struct nr_request *nr_request_get(struct nr_worker *worker, struct nr_stack *stack, size_t header);
 /* Gives the answer's buffers and the memory back. */
 void nr_request_release(struct nr_request *req, size_t header);
+
+/* Give memory back that a rush of requests has left; when there is none under way. */
+void nr_worker_trim(struct nr_worker *worker);
 
 /* For workers without a ring: resume those whose time has come. */
 void nr_worker_wake_sleepers(struct nr_worker *worker);

@@ -11,6 +11,7 @@
  */
 #undef NDEBUG
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -207,6 +208,34 @@ static void test_stopping_does_not_wait_for_those_who_do_not_read(void **state)
 	close(fd);
 }
 
+/* Clients take an answer that comes while they are still sending for one to nothing. */
+static void test_a_refused_write_is_answered_when_its_data_has_come(void **state)
+{
+	struct nr_server *server = start(10);
+	int fd = connect_to(server);
+	uint8_t header[28], reply[16], *data = calloc(1, 1 << 20);
+	struct pollfd readable = { .fd = fd, .events = POLLIN };
+
+	negotiate(fd, 0, 0);
+	put_request(header, NBD_CMD_WRITE, 77, 1 << 20);
+	nbd_put64(header + 16, 64 * 1024 * 1024); /* past the end */
+	send_all(fd, header, sizeof(header));
+	send_all(fd, data, 4096);
+	assert_int_equal(poll(&readable, 1, 200), 0);
+	for (size_t sent = 4096; sent < 1 << 20;) {
+		ssize_t part = send(fd, data + sent, (1 << 20) - sent, MSG_NOSIGNAL);
+
+		assert_true(part > 0);
+		sent += (size_t)part;
+	}
+	receive_all(fd, reply, sizeof(reply));
+	assert_int_equal(nbd_get32(reply + 4), NBD_ENOSPC);
+	assert_int_equal(nbd_get64(reply + 8), 77);
+	free(data);
+	close(fd);
+	assert_int_equal(end(server), 0);
+}
+
 static void test_stopping_ends_negotiations(void **state)
 {
 	struct nr_server *server = start(10);
@@ -225,6 +254,7 @@ int main(void)
 		cmocka_unit_test(test_connections_move_to_the_home_of_their_export),
 		cmocka_unit_test(test_open_exports_are_flushed_at_the_end),
 		cmocka_unit_test(test_stopping_does_not_wait_for_those_who_do_not_read),
+		cmocka_unit_test(test_a_refused_write_is_answered_when_its_data_has_come),
 		cmocka_unit_test(test_stopping_ends_negotiations),
 	};
 
