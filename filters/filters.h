@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The filters that are built in, one declaration each. */
+/* The filters that are built in, one declaration each, by what they are for. */
 #ifndef FILTERS_FILTERS_H
 #define FILTERS_FILTERS_H
 
 #include "nbdring/layer.h"
 
-/* Not in the table: the core puts it on top of stacks that need alignment. */
+/* address */
+extern const struct nr_layer_type nr_offset_type;
+extern const struct nr_layer_type nr_partition_type;
+extern const struct nr_layer_type nr_truncate_type;
+extern const struct nr_layer_type nr_swab_type;
+extern const struct nr_layer_type nr_map_type;
+extern const struct nr_layer_type nr_scan_type;
+
+/* alignment */
 extern const struct nr_layer_type nr_blocksize_type;
 
 extern const struct nr_layer_type nr_nofilter_type;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+/* By what they are for, as filters.h has them; --list prints them in this order. */
 #include "filters/table.h"
 
 #include <stddef.h>
@@ -6,6 +7,12 @@
 #include "filters/filters.h"
 
 const struct nr_layer_type *const nr_filters[] = {
+	&nr_offset_type,
+	&nr_partition_type,
+	&nr_truncate_type,
+	&nr_swab_type,
+	&nr_map_type,
+	&nr_scan_type,
 	&nr_nofilter_type,
 	NULL,
 };
