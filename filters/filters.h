@@ -13,6 +13,19 @@ extern const struct nr_layer_type nr_swab_type;
 extern const struct nr_layer_type nr_map_type;
 extern const struct nr_layer_type nr_scan_type;
 
+/* masking */
+extern const struct nr_layer_type nr_readonly_type;
+extern const struct nr_layer_type nr_protect_type;
+extern const struct nr_layer_type nr_nozero_type;
+extern const struct nr_layer_type nr_fua_type;
+extern const struct nr_layer_type nr_noextents_type;
+extern const struct nr_layer_type nr_nocache_type;
+extern const struct nr_layer_type nr_noparallel_type;
+extern const struct nr_layer_type nr_multi_conn_type;
+extern const struct nr_layer_type nr_rotational_type;
+extern const struct nr_layer_type nr_extentlist_type;
+extern const struct nr_layer_type nr_mask_type;
+
 /* alignment */
 extern const struct nr_layer_type nr_blocksize_type;
 
