@@ -26,6 +26,16 @@ extern const struct nr_layer_type nr_rotational_type;
 extern const struct nr_layer_type nr_extentlist_type;
 extern const struct nr_layer_type nr_mask_type;
 
+/* faults */
+extern const struct nr_layer_type nr_error_type;
+extern const struct nr_layer_type nr_delay_type;
+extern const struct nr_layer_type nr_pause_type;
+extern const struct nr_layer_type nr_evil_type;
+extern const struct nr_layer_type nr_ddrescue_type;
+extern const struct nr_layer_type nr_short_type;
+extern const struct nr_layer_type nr_checkwrite_type;
+extern const struct nr_layer_type nr_verify_type;
+
 /* alignment */
 extern const struct nr_layer_type nr_blocksize_type;
 
