@@ -36,6 +36,15 @@ extern const struct nr_layer_type nr_short_type;
 extern const struct nr_layer_type nr_checkwrite_type;
 extern const struct nr_layer_type nr_verify_type;
 
+/* policy */
+extern const struct nr_layer_type nr_limit_type;
+extern const struct nr_layer_type nr_ip_type;
+extern const struct nr_layer_type nr_rate_type;
+extern const struct nr_layer_type nr_time_limit_type;
+extern const struct nr_layer_type nr_exitlast_type;
+extern const struct nr_layer_type nr_exitwhen_type;
+extern const struct nr_layer_type nr_exportname_type;
+
 /* alignment */
 extern const struct nr_layer_type nr_blocksize_type;
 

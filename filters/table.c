@@ -32,6 +32,13 @@ const struct nr_layer_type *const nr_filters[] = {
 	&nr_short_type,
 	&nr_checkwrite_type,
 	&nr_verify_type,
+	&nr_limit_type,
+	&nr_ip_type,
+	&nr_rate_type,
+	&nr_time_limit_type,
+	&nr_exitlast_type,
+	&nr_exitwhen_type,
+	&nr_exportname_type,
 	&nr_nofilter_type,
 	NULL,
 };

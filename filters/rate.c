@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * So many bits per second, per export and per connection.
+ *
+ * There are four buckets (rate-bucket.h): reading and writing have one each, of the
+ * export and of the client.  A request takes from the two that concern it, and
+ * sleeps until the later of the two times it is told.  Workers share the
+ * words of the buckets and the rates and never wait for each other.
+ *
+ * A rate can come from a file.  A thread of the instance reads it twice a second;
+ * requests never do.  Then sleepers look up in short intervals, so that someone who
+ * was made to wait for an hour profits from a higher rate, too: a time that was
+ * worked out from one rate is kept together with that rate, and what is left of it
+ * is converted.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "filters/filters.h"
+#include "filters/policy-text.h"
+#include "filters/rate-bucket.h"
+#include "filters/watcher.h"
+#include "nbdring/checked.h"
+
+#define WATCH_MS 500
+#define LOOK_UP_NS 250000000u /* how long a sleeper sleeps at a time when rates may change */
+
+enum direction { READING, WRITING, DIRECTIONS };
+enum scope { OF_EXPORT, OF_CONNECTION, SCOPES };
+
+struct rate {
+	uint64_t start[SCOPES]; /* bits per second, as given; 0: any */
+	const char *file[SCOPES];
+	const char *burstiness;
+	uint64_t burst; /* nanoseconds */
+	bool watched;
+	_Atomic uint64_t now[SCOPES]; /* bits per second; the watcher's to change */
+	struct nr_bucket bucket[DIRECTIONS];
+	struct nr_watcher watcher;
+};
+
+/* Of a client. */
+struct connection {
+	struct nr_bucket bucket[DIRECTIONS];
+};
+
+/* Of a request that sleeps. */
+struct state {
+	uint64_t until[SCOPES]; /* when it may go on */
+	uint64_t rate[SCOPES];  /* and the rate by which that was found; 0: no wait */
+};
+
+static const char *const file_names[SCOPES] = { "rate-file", "connection-rate-file" };
+
+/* Requests. */
+
+static uint64_t rate_now(struct rate *r, enum scope scope)
+{
+	return atomic_load_explicit(&r->now[scope], memory_order_relaxed);
+}
+
+/* Go on, or sleep (on). */
+static void sleep_or_pass(struct nr_layer *layer, struct nr_request *req, const struct state *s,
+			  uint64_t now)
+{
+	const struct rate *r = layer->instance;
+	uint64_t until = nr_max(s->until[OF_EXPORT], s->until[OF_CONNECTION]);
+
+	if (until <= now)
+		nr_pass(layer, req);
+	else
+		nr_sleep(layer, req, r->watched ? nr_min(until - now, LOOK_UP_NS) : until - now);
+}
+
+static void take(struct rate *r, struct state *s, enum scope scope, struct nr_bucket *bucket,
+		 uint64_t now, uint64_t length)
+{
+	uint64_t rate = rate_now(r, scope);
+
+	s->rate[scope] = rate;
+	s->until[scope] = rate ? nr_bucket_take(bucket, now, length * 8, rate, r->burst) : 0;
+}
+
+static void rate_submit(struct nr_layer *layer, struct nr_request *req)
+{
+	struct rate *r = layer->instance;
+	struct connection *connection;
+	struct state *s;
+	uint64_t now;
+
+	/* What carries no data costs nothing on the wire. */
+	if ((req->operation != NR_READ && req->operation != NR_WRITE) ||
+	    (!rate_now(r, OF_EXPORT) && !rate_now(r, OF_CONNECTION))) {
+		nr_pass(layer, req);
+		return;
+	}
+	s = nr_scratch(layer, req);
+	memset(s, 0, sizeof(*s));
+	now = nr_now(req->worker);
+	take(r, s, OF_EXPORT, &r->bucket[req->operation == NR_WRITE], now, req->length);
+	connection = nr_session_data(layer, req->session);
+	if (connection)
+		take(r, s, OF_CONNECTION, &connection->bucket[req->operation == NR_WRITE], now,
+		     req->length);
+	sleep_or_pass(layer, req, s, now);
+}
+
+static void rate_resume(struct nr_layer *layer, struct nr_request *req)
+{
+	struct rate *r = layer->instance;
+	struct state *s = nr_scratch(layer, req);
+	uint64_t now = nr_now(req->worker);
+
+	for (unsigned scope = 0; scope < SCOPES; scope++) {
+		uint64_t rate = rate_now(r, scope);
+
+		s->until[scope] = nr_bucket_rescale(s->until[scope], now, s->rate[scope], rate);
+		s->rate[scope] = rate;
+	}
+	sleep_or_pass(layer, req, s, now);
+}
+
+/* Files. */
+
+/* 0 and the rate in the file at PATH, -ENOENT, or another error. */
+static int read_rate(const char *path, uint64_t *rate)
+{
+	/* A pipe in its place must not stop us. */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), err = 0;
+	char text[64];
+	struct stat st;
+	ssize_t length;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+		(void)close(fd);
+		return -EINVAL;
+	}
+	length = read(fd, text, sizeof(text));
+	if (length < 0)
+		err = -errno;
+	else if ((size_t)length == sizeof(text) || !nr_policy_rate(text, (size_t)length, rate))
+		err = -EINVAL;
+	(void)close(fd);
+	return err;
+}
+
+static void watch(struct nr_watcher *watcher)
+{
+	struct rate *r = (struct rate *)((char *)watcher - offsetof(struct rate, watcher));
+	struct pollfd fds[1];
+
+	while (nr_watcher_wait(watcher, fds, 1, WATCH_MS)) {
+		for (unsigned scope = 0; scope < SCOPES; scope++) {
+			uint64_t rate;
+
+			/* Gone, or half written: what was said last holds. */
+			if (r->file[scope] && !read_rate(r->file[scope], &rate))
+				atomic_store(&r->now[scope], rate);
+		}
+	}
+}
+
+/* Life. */
+
+static int rate_check(struct nr_layer *layer, struct nr_error *error)
+{
+	struct rate *r = layer->instance;
+
+	if (!nr_policy_time(r->burstiness, &r->burst) || r->burst == 0)
+		return nr_error_set(
+			error, -EINVAL,
+			"burstiness=%s is not possible: write seconds (2.0), or a "
+			"number with ms, us or ns behind it, more than 0 and at most %u "
+			"seconds",
+			r->burstiness, NR_POLICY_SECONDS_MAX);
+	return 0;
+}
+
+static int rate_open(struct nr_layer *layer, struct nr_error *error)
+{
+	struct rate *r = layer->instance;
+
+	for (unsigned scope = 0; scope < SCOPES; scope++) {
+		uint64_t rate = r->start[scope];
+		int err = r->file[scope] ? read_rate(r->file[scope], &rate) : 0;
+
+		if (err == -EINVAL)
+			return nr_error_set(error, err,
+					    "%s=%s does not hold a rate: write bits per second "
+					    "into it, 0 to 2^63-1, as 1000000 or 1M",
+					    file_names[scope], r->file[scope]);
+		if (err && err != -ENOENT)
+			return nr_error_system(error, err, "%s=%s", file_names[scope],
+					       r->file[scope]);
+		atomic_init(&r->now[scope], rate);
+		r->watched = r->watched || r->file[scope];
+	}
+	return r->watched ? nr_watcher_start(&r->watcher, watch, error) : 0;
+}
+
+static void rate_close(struct nr_layer *layer)
+{
+	struct rate *r = layer->instance;
+
+	if (r->watched)
+		nr_watcher_stop(&r->watcher);
+}
+
+static const struct nr_param rate_params[] = {
+	{
+		.name = "rate",
+		.type = NR_PARAM_SIZE,
+		.offset = offsetof(struct rate, start[OF_EXPORT]),
+		.fallback = "0",
+		.value = "BITSPERSEC",
+		.help = "bits per second for all clients of an export together; 0: no limit",
+		.manual = "How many bits per second all clients of the export together may "
+			  "read, and how many they may write.  C<K>, C<M>, C<G> and so on stand "
+			  "for powers of 1024.  0 is no limit.",
+	},
+	{
+		.name = "connection-rate",
+		.type = NR_PARAM_SIZE,
+		.offset = offsetof(struct rate, start[OF_CONNECTION]),
+		.fallback = "0",
+		.value = "BITSPERSEC",
+		.help = "bits per second for each connection; 0: no limit",
+		.manual = "The same for each connection.",
+	},
+	{
+		.name = "rate-file",
+		.type = NR_PARAM_PATH,
+		.offset = offsetof(struct rate, file[OF_EXPORT]),
+		.value = "PATH",
+		.help = "file that holds the rate and may change while the server runs",
+		.manual = "Take the rate of the export from this file, now and whenever it "
+			  "changes.  While there is no such file, what was known last holds, to "
+			  "begin with B<rate=>.",
+	},
+	{
+		.name = "connection-rate-file",
+		.type = NR_PARAM_PATH,
+		.offset = offsetof(struct rate, file[OF_CONNECTION]),
+		.value = "PATH",
+		.help = "the same for the rate of each connection",
+		.manual = "The same for the rate of each connection.",
+	},
+	{
+		.name = "burstiness",
+		.type = NR_PARAM_STRING,
+		.offset = offsetof(struct rate, burstiness),
+		.fallback = "2.0",
+		.value = "SECONDS",
+		.help = "how many seconds' worth a client may catch up on after a pause",
+		.manual = "Whoever used less than the rate allows may use more later: up to as "
+			  "much as the rate gives in this many seconds.  Values smaller than the "
+			  "time of one request at the given rate make the transfer uneven.",
+	},
+	{ 0 },
+};
+
+const struct nr_layer_type nr_rate_type = {
+	.abi = NR_LAYER_ABI,
+	.name = "rate",
+	.summary = "limits the bandwidth of exports and connections",
+	.kind = NR_FILTER,
+	.placement = NR_SPREAD,
+	.params = rate_params,
+	.instance_size = sizeof(struct rate),
+	.request_size = sizeof(struct state),
+	.session_size = sizeof(struct connection),
+	.check = rate_check,
+	.open = rate_open,
+	.submit = rate_submit,
+	.resume = rate_resume,
+	.close = rate_close,
+};
