@@ -15,58 +15,126 @@
  * request itself goes down with that buffer.  An unaligned zero is at most three
  * steps: a write like that for the first block, a zero of whole blocks, a write
  * for the last.
+ *
+ * A request that is longer than what is below may be given at once (blocksize-split.c)
+ * becomes pieces: children that go through all of the above as if they had come
+ * from above.  What is written here about a request is true for a piece, too; only
+ * its end is another (`end`), and it takes its data from its parent.
+ *
+ * The core uses this filter without parameters, as the aligner on top of a stack:
+ * whole blocks cost it a few comparisons then.
  */
+#include "filters/blocksize.h"
+
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "filters/filters.h"
-#include "filters/rangelock.h"
 #include "nbdring/checked.h"
-
-struct blocksize {
-	uint32_t block; /* of the layer below, bytes */
-	struct nr_rangelock lock;
-};
-
-enum kind {
-	KIND_PASS,    /* nothing of ours */
-	KIND_LOCKED,  /* whole blocks; holds the lock shared */
-	KIND_ROUNDED, /* read, cache, extents rounded out; trim rounded in */
-	KIND_WRITE,   /* read the ends, change, write */
-	KIND_ZERO,    /* in steps */
-};
-
-struct state {
-	enum kind kind;
-	bool locked;
-	bool began;              /* the lock was taken and the first step begun */
-	uint8_t reads;           /* children under way */
-	int error;               /* the first of a child */
-	uint64_t offset, length; /* as asked */
-	uint64_t position;       /* zero: done up to here */
-	enum nr_operation operation;
-	uint32_t flags;
-	struct nr_range_ticket ticket;
-	struct nr_buffer *buffer; /* whole blocks around what is written */
-	uint8_t *data;
-	uint64_t from, to;           /* of the disk, what `buffer` covers */
-	struct nr_segment *segments; /* of the write, as given */
-	uint32_t segment_count;
-	struct nr_segment segment; /* of the write, as passed down */
-};
 
 static void step(struct nr_layer *layer, struct nr_request *req, struct state *s);
 
-static int open_lock(struct nr_layer *layer, struct nr_error *error)
+static const struct nr_param params[] = {
+	{ .name = "minblock",
+	  .type = NR_PARAM_SIZE,
+	  .offset = offsetof(struct blocksize, minblock),
+	  .min = 1,
+	  .max = NR_BLOCK_MIN_MAX,
+	  .value = "SIZE",
+	  .help = "Smallest block and alignment that is passed on",
+	  .manual = "The smallest block, and the alignment, of what is passed on: a power of two\n"
+		    "up to 64K.  The default is what the layer below asks for, and if that is\n"
+		    "more than this parameter says, it counts.  If the disk is no multiple of it\n"
+		    "long, the rest at its end is left out (use the filter C<truncate> to round\n"
+		    "up instead)." },
+	{ .name = "maxdata",
+	  .type = NR_PARAM_SIZE,
+	  .offset = offsetof(struct blocksize, maxdata),
+	  .min = 1,
+	  .max = UINT32_MAX,
+	  .value = "SIZE",
+	  .help = "Longest read or write that is passed on",
+	  .manual = "The longest read or write that is passed on, a multiple of C<minblock>.\n"
+		    "Longer ones are cut.  The default is the most that the layer below takes." },
+	{ .name = "maxlen",
+	  .type = NR_PARAM_SIZE,
+	  .offset = offsetof(struct blocksize, maxlen),
+	  .min = 1,
+	  .max = NR_SIZE_MAX,
+	  .value = "SIZE",
+	  .help = "Longest trim, zero or cache request that is passed on",
+	  .manual = "The longest request without data (trim, zero, cache, and questions for\n"
+		    "the allocation map) that is passed on, a multiple of C<minblock>.  Longer\n"
+		    "ones are cut.  The default is no limit." },
+	{ .name = NULL },
+};
+
+static int check(struct nr_layer *layer, struct nr_error *error)
+{
+	const struct blocksize *b = layer->instance;
+
+	if (b->minblock && !nr_is_power_of_2(b->minblock))
+		return nr_error_set(error, -EINVAL,
+				    "minblock: %" PRIu64 " is not a power of two from 1 to %u",
+				    b->minblock, NR_BLOCK_MIN_MAX);
+	if (b->minblock && b->maxdata % b->minblock != 0)
+		return nr_error_set(error, -EINVAL,
+				    "maxdata: %" PRIu64 " is not a multiple of minblock, %" PRIu64,
+				    b->maxdata, b->minblock);
+	if (b->minblock && b->maxlen % b->minblock != 0)
+		return nr_error_set(error, -EINVAL,
+				    "maxlen: %" PRIu64 " is not a multiple of minblock, %" PRIu64,
+				    b->maxlen, b->minblock);
+	return 0;
+}
+
+/* NAME=VALUE must hold at least one block, and whole ones. */
+static int check_limit(const struct blocksize *b, const char *name, uint64_t value,
+		       struct nr_error *error)
+{
+	if (value == 0 || nr_is_aligned(value, b->block))
+		return 0;
+	return nr_error_set(error, -EINVAL,
+			    "%s: %" PRIu64 " is not a multiple of the %u-byte blocks below; use a "
+			    "multiple of %u",
+			    name, value, b->block, b->block);
+}
+
+static int open_layer(struct nr_layer *layer, struct nr_error *error)
 {
 	struct blocksize *b = layer->instance;
+	const struct nr_traits *below = &layer->below->traits;
+	uint64_t data = below->block_max, length = b->maxlen ? b->maxlen : UINT64_MAX;
+	int err;
 
+	b->block = (uint32_t)nr_max(below->block_min, b->minblock);
+	err = check_limit(b, "maxdata", b->maxdata, error);
+	if (!err)
+		err = check_limit(b, "maxlen", b->maxlen, error);
+	if (err)
+		return err;
+	if (b->maxdata)
+		data = nr_min(data, b->maxdata);
+	data = nr_round_down(data, b->block);
+	if (data == 0)
+		return nr_error_set(error, -EINVAL,
+				    "minblock: %u is more than the %u bytes that the layer below "
+				    "takes at once; use minblock=%u or less",
+				    b->block, below->block_max, below->block_min);
+	/* Where there is a choice, pieces of aligned memory are aligned. */
+	if (data > below->memory_align)
+		data = nr_round_down(data, nr_max(b->block, below->memory_align));
+	for (unsigned i = 0; i < NR_OPERATION_COUNT; i++)
+		b->limit[i] = i == NR_READ || i == NR_WRITE ? data : length;
+	b->limit[NR_FLUSH] = b->limit[NR_RESIZE] = UINT64_MAX;
 	nr_rangelock_init(&b->lock);
 	return 0;
 }
 
-static void close_lock(struct nr_layer *layer)
+static void close_layer(struct nr_layer *layer)
 {
 	struct blocksize *b = layer->instance;
 
@@ -75,10 +143,12 @@ static void close_lock(struct nr_layer *layer)
 
 static int describe(struct nr_layer *layer, struct nr_traits *t, struct nr_error *error)
 {
-	struct blocksize *b = layer->instance;
+	const struct blocksize *b = layer->instance;
 
-	b->block = layer->below->traits.block_min;
+	t->size = nr_round_down(t->size, b->block);
 	t->block_min = 1;
+	t->block_preferred = (uint32_t)nr_max(t->block_preferred, b->block);
+	t->block_max = NR_TRANSFER_MAX;
 	return 0;
 }
 
@@ -93,6 +163,14 @@ static uint64_t block_end(const struct blocksize *b, uint64_t offset)
 	return nr_round_down(offset + b->block - 1, b->block);
 }
 
+static void end(struct nr_layer *layer, struct nr_request *req, struct state *s, int error)
+{
+	if (s->role == ROLE_PIECE)
+		nr_blocksize_piece_over(layer, req, error);
+	else
+		nr_finish(layer, req, error);
+}
+
 /* The end of everything: gives back what is held and goes up. */
 static void finish(struct nr_layer *layer, struct nr_request *req, struct state *s, int error)
 {
@@ -105,7 +183,7 @@ static void finish(struct nr_layer *layer, struct nr_request *req, struct state 
 	if (s->locked)
 		nr_rangelock_give(&b->lock, &s->ticket);
 	s->locked = false;
-	nr_finish(layer, req, error);
+	end(layer, req, s, error);
 }
 
 static void put_back(struct nr_request *req, const struct state *s)
@@ -131,40 +209,58 @@ static void submit_rounded(struct nr_layer *layer, struct nr_request *req, struc
 		from = block_end(b, req->offset);
 		to = block_start(b, req->offset + req->length);
 		if (from >= to) {
-			nr_finish(layer, req, 0); /* not a whole block in it */
+			end(layer, req, s, 0); /* not a whole block in it */
 			return;
 		}
 	}
 	s->kind = KIND_ROUNDED;
 	req->offset = from;
 	req->length = to - from;
-	if (req->operation == NR_EXTENTS) {
-		req->extents->start = req->extents->next = from;
-		req->extents->end = to;
-	}
 	nr_pass(layer, req);
 }
 
-/* The list begins before and may end behind what was asked. */
+/*
+ * A map may end early, so a long question is not split but shortened.  It is
+ * rounded to what the layer below needs, not to `minblock`.
+ */
+static void submit_extents(struct nr_layer *layer, struct nr_request *req, struct state *s)
+{
+	struct blocksize *b = layer->instance;
+	uint32_t block = layer->below->traits.block_min;
+	uint64_t from = nr_round_down(req->offset, block);
+	uint64_t to = nr_round_down(req->offset + req->length + block - 1, block);
+
+	to = from + nr_min(to - from, b->limit[NR_EXTENTS]);
+	s->kind = KIND_ROUNDED;
+	req->offset = from;
+	req->length = to - from;
+	req->extents->start = req->extents->next = from;
+	req->extents->end = to;
+	nr_pass(layer, req);
+}
+
+/* The list begins before and may end behind what was asked: make it [FROM, TO). */
 static void cut_extents(struct nr_extents *list, uint64_t from, uint64_t to)
 {
 	uint64_t head = from - list->start;
+	uint32_t gone = 0, kept = 0;
 
-	assert(list->count == 0 || list->extent[0].length > head);
-	list->start = from;
+	while (gone < list->count && list->extent[gone].length <= head)
+		head -= list->extent[gone++].length;
+	list->start = list->next = from;
 	list->end = to;
-	if (list->count == 0)
-		return;
-	list->extent[0].length -= head;
-	while (list->next > to) {
-		struct nr_extent *last = &list->extent[list->count - 1];
-		uint64_t over = nr_min(list->next - to, last->length);
+	for (uint32_t i = gone; i < list->count && list->next < to; i++) {
+		struct nr_extent extent = list->extent[i];
 
-		last->length -= over;
-		list->next -= over;
-		if (last->length == 0)
-			list->count--;
+		extent.length = nr_min(extent.length - head, to - list->next);
+		head = 0;
+		list->next += extent.length;
+		list->extent[kept++] = extent;
 	}
+	list->count = kept;
+	/* Only the bytes before were described: nothing is known of the first block. */
+	if (kept == 0)
+		nr_extents_add(list, to - from, 0);
 }
 
 static void done_rounded(struct nr_layer *layer, struct nr_request *req, struct state *s)
@@ -181,10 +277,9 @@ static void done_rounded(struct nr_layer *layer, struct nr_request *req, struct 
 
 /* Reading the ends into the buffer. */
 
-static int get_buffer(struct nr_layer *layer, struct nr_request *req, struct state *s)
+static int get_buffer(struct nr_request *req, struct state *s)
 {
-	if (s->to - s->from > layer->below->traits.block_max)
-		return -EINVAL;
+	assert(s->to - s->from <= NR_TRANSFER_MAX);
 	s->buffer = nr_buffer_get(req->worker, s->to - s->from, &s->data);
 	return s->buffer ? 0 : -ENOMEM;
 }
@@ -199,6 +294,7 @@ static void read_block(struct nr_layer *layer, struct nr_request *req, struct st
 		s->error = -ENOMEM;
 		return;
 	}
+	((struct state *)nr_scratch(layer, child))->role = ROLE_READ;
 	s->reads++;
 	nr_pass(layer, child);
 }
@@ -218,10 +314,10 @@ static void read_ends(struct nr_layer *layer, struct nr_request *req, struct sta
 	if (last && !(first && s->to - s->from == b->block))
 		read_block(layer, req, s, s->to - b->block);
 	if (s->reads == 0)
-		step(layer, req, s); /* no memory for even one */
+		step(layer, req, s); /* nothing to read, or no memory for even one */
 }
 
-static void child_done(struct nr_layer *layer, struct nr_request *child)
+static void block_read(struct nr_layer *layer, struct nr_request *child)
 {
 	struct nr_request *req = nr_child_parent(child);
 	struct state *s = nr_scratch(layer, req);
@@ -257,7 +353,7 @@ static void begin_write(struct nr_layer *layer, struct nr_request *req, struct s
 
 	s->from = block_start(b, s->offset);
 	s->to = block_end(b, s->offset + s->length);
-	err = get_buffer(layer, req, s);
+	err = get_buffer(req, s);
 	if (err)
 		finish(layer, req, s, err);
 	else
@@ -292,13 +388,26 @@ static void begin_zero_step(struct nr_layer *layer, struct nr_request *req, stru
 	}
 	s->from = block_start(b, s->position);
 	s->to = s->from + b->block;
-	err = get_buffer(layer, req, s);
+	err = get_buffer(req, s);
 	if (err) {
 		put_back(req, s);
 		finish(layer, req, s, err);
 		return;
 	}
 	read_ends(layer, req, s, s->position, end);
+}
+
+/* What is to be written, into its place in the buffer. */
+static void copy_data(struct nr_layer *layer, struct nr_request *req, struct state *s)
+{
+	const struct nr_request *source = req;
+	uint64_t from = 0;
+
+	if (s->role == ROLE_PIECE) {
+		source = nr_child_parent(req);
+		from = s->offset - source->offset;
+	}
+	nr_request_copy_out(source, from, s->length, s->data + (s->offset - s->from));
 }
 
 /* The ends have been read: change the buffer and write it. */
@@ -310,7 +419,7 @@ static void step(struct nr_layer *layer, struct nr_request *req, struct state *s
 		put_back(req, s);
 		finish(layer, req, s, s->error);
 	} else if (s->kind == KIND_WRITE) {
-		nr_request_copy_out(req, 0, s->length, s->data + (s->offset - s->from));
+		copy_data(layer, req, s);
 		write_buffer(layer, req, s);
 	} else {
 		uint64_t end = zero_step_end(b, s);
@@ -365,20 +474,26 @@ static bool changes(const struct nr_request *req)
 	return req->operation == NR_WRITE || req->operation == NR_ZERO || req->operation == NR_TRIM;
 }
 
-static void submit(struct nr_layer *layer, struct nr_request *req)
+/*
+ * Is it longer than what may go down at once?  Unaligned ones grow to whole blocks.
+ */
+static bool is_long(const struct blocksize *b, const struct nr_request *req, bool aligned)
+{
+	uint64_t limit = b->limit[req->operation];
+
+	if (aligned || limit == UINT64_MAX)
+		return req->length > limit;
+	return block_end(b, req->offset + req->length) - block_start(b, req->offset) > limit;
+}
+
+/* A request, or a piece, that may go down at once when it is made to fit. */
+void nr_blocksize_fit(struct nr_layer *layer, struct nr_request *req, struct state *s)
 {
 	struct blocksize *b = layer->instance;
-	struct state *s = nr_scratch(layer, req);
 	bool aligned = nr_is_aligned(req->offset | req->length, b->block);
 
-	s->kind = KIND_PASS;
 	s->locked = false;
 	s->buffer = NULL;
-	if (req->operation == NR_FLUSH || req->operation == NR_RESIZE ||
-	    (aligned && !changes(req))) {
-		nr_pass(layer, req);
-		return;
-	}
 	s->reads = 0;
 	s->error = 0;
 	s->operation = req->operation;
@@ -386,12 +501,13 @@ static void submit(struct nr_layer *layer, struct nr_request *req)
 	s->offset = s->position = req->offset;
 	s->length = req->length;
 	s->segments = NULL;
-	if (!aligned && req->operation != NR_WRITE && req->operation != NR_ZERO) {
+	if (aligned && (!changes(req) || b->block == 1) && !s->copy) {
+		s->kind = KIND_PASS;
+		nr_pass(layer, req);
+	} else if (!aligned && req->operation != NR_WRITE && req->operation != NR_ZERO) {
 		submit_rounded(layer, req, s);
-	} else if (!aligned && (req->flags & NR_FAST_ZERO)) {
-		nr_finish(layer, req, -ENOTSUP); /* reading first is not faster */
 	} else {
-		s->kind = aligned                      ? KIND_LOCKED
+		s->kind = aligned && !s->copy          ? KIND_LOCKED
 			  : req->operation == NR_WRITE ? KIND_WRITE
 						       : KIND_ZERO;
 		nr_range_ticket_init(&s->ticket, layer, req, req->offset, req->length, !aligned);
@@ -399,13 +515,46 @@ static void submit(struct nr_layer *layer, struct nr_request *req)
 	}
 }
 
-static void done(struct nr_layer *layer, struct nr_request *req)
+static void submit(struct nr_layer *layer, struct nr_request *req)
 {
+	struct blocksize *b = layer->instance;
 	struct state *s = nr_scratch(layer, req);
+	bool aligned = nr_is_aligned(req->offset | req->length, b->block);
 
+	s->role = ROLE_REQUEST;
+	s->kind = KIND_PASS;
+	if (req->operation == NR_FLUSH || req->operation == NR_RESIZE ||
+	    (aligned && req->length <= b->limit[req->operation] &&
+	     (!changes(req) || b->block == 1))) {
+		nr_pass(layer, req);
+		return;
+	}
+	s->copy = false;
+	if (req->operation == NR_EXTENTS) {
+		s->offset = req->offset;
+		s->length = req->length;
+		s->operation = NR_EXTENTS;
+		s->flags = req->flags;
+		s->segments = NULL;
+		s->locked = false;
+		s->buffer = NULL;
+		submit_extents(layer, req, s);
+	} else if (!aligned && (req->flags & NR_FAST_ZERO)) {
+		nr_finish(layer, req, -ENOTSUP); /* reading first is not faster */
+	} else if (is_long(b, req, aligned)) {
+		s->kind = KIND_SPLIT;
+		nr_blocksize_split(layer, req, s);
+	} else {
+		nr_blocksize_fit(layer, req, s);
+	}
+}
+
+/* A request is back from below, or a piece. */
+static void back(struct nr_layer *layer, struct nr_request *req, struct state *s)
+{
 	switch (s->kind) {
 	case KIND_PASS:
-		nr_finish(layer, req, req->error);
+		end(layer, req, s, req->error);
 		break;
 	case KIND_ROUNDED:
 		done_rounded(layer, req, s);
@@ -418,7 +567,25 @@ static void done(struct nr_layer *layer, struct nr_request *req)
 		put_back(req, s);
 		finish(layer, req, s, req->error);
 		break;
+	case KIND_SPLIT: /* never goes down itself */
+		assert(false);
+		break;
 	}
+}
+
+static void done(struct nr_layer *layer, struct nr_request *req)
+{
+	back(layer, req, nr_scratch(layer, req));
+}
+
+static void child_done(struct nr_layer *layer, struct nr_request *child)
+{
+	struct state *s = nr_scratch(layer, child);
+
+	if (s->role == ROLE_READ)
+		block_read(layer, child);
+	else
+		back(layer, child, s);
 }
 
 const struct nr_layer_type nr_blocksize_type = {
@@ -427,13 +594,15 @@ const struct nr_layer_type nr_blocksize_type = {
 	.summary = "byte access to disks that want whole blocks",
 	.kind = NR_FILTER,
 	.placement = NR_SPREAD,
+	.params = params,
 	.instance_size = sizeof(struct blocksize),
 	.request_size = sizeof(struct state),
-	.open = open_lock,
+	.check = check,
+	.open = open_layer,
 	.describe = describe,
 	.submit = submit,
 	.done = done,
 	.child_done = child_done,
 	.resume = take_lock,
-	.close = close_lock,
+	.close = close_layer,
 };

@@ -45,8 +45,14 @@ extern const struct nr_layer_type nr_exitlast_type;
 extern const struct nr_layer_type nr_exitwhen_type;
 extern const struct nr_layer_type nr_exportname_type;
 
+/* observation */
+extern const struct nr_layer_type nr_log_type;
+extern const struct nr_layer_type nr_stats_type;
+extern const struct nr_layer_type nr_count_type;
+
 /* alignment */
 extern const struct nr_layer_type nr_blocksize_type;
+extern const struct nr_layer_type nr_blocksize_policy_type;
 
 extern const struct nr_layer_type nr_nofilter_type;
 

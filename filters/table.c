@@ -39,6 +39,11 @@ const struct nr_layer_type *const nr_filters[] = {
 	&nr_exitlast_type,
 	&nr_exitwhen_type,
 	&nr_exportname_type,
+	&nr_log_type,
+	&nr_stats_type,
+	&nr_count_type,
+	&nr_blocksize_type,
+	&nr_blocksize_policy_type,
 	&nr_nofilter_type,
 	NULL,
 };
