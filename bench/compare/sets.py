@@ -42,7 +42,8 @@ ROWS = {
     "direct": [_reads(32, 1), WRITE, LARGE],
 }
 
-SETS = {"memory": ["memory"], "file": ["cached", "direct"], "idle": ["idle"]}
+SETS = {"memory": ["memory"], "file": ["cached", "direct"], "idle": ["idle"],
+        "filters": ["filters"]}
 
 
 class Bench:
@@ -62,7 +63,7 @@ class Bench:
         self.say(f"FAILED {error}")
 
 
-def _start(bench, medium, stack):
+def start(bench, medium, stack):
     """Starts every peer that has this medium; {name: Running}."""
     servers = {}
     for peer in bench.peers:
@@ -93,7 +94,7 @@ def _settle(medium, server):
         os.close(fd)
 
 
-def _one(bench, medium, row, server, seconds, attempts):
+def one_run(bench, medium, row, server, seconds, attempts):
     """One run; again if other processes disturbed it, then the least disturbed one counts.
 
     What decides is how busy the others were, never the result itself.
@@ -121,16 +122,16 @@ def _measure_row(bench, medium, row, servers):
             if reports[name] is None:
                 continue
             try:
-                report = _one(bench, medium, row, servers[name], seconds, attempts)
+                report = one_run(bench, medium, row, servers[name], seconds, attempts)
                 if turn:
                     reports[name].append(report)
             except Failed as error:
                 bench.fail(f"{row.name}: {error}")
                 reports[name] = None
-    return {name: _collect(r) for name, r in reports.items() if r}
+    return {name: collect(r) for name, r in reports.items() if r}
 
 
-def _collect(reports):
+def collect(reports):
     histogram = measure.merge_histograms(reports)
     return {"summary": measure.summary(reports), "rounds": reports, "histogram_ns": histogram}
 
@@ -142,7 +143,7 @@ def load_set(bench, medium, show):
     if not wanted:
         return {"rows": [], "notes": []}
     with contextlib.ExitStack() as stack:
-        servers = _start(bench, medium, stack)
+        servers = start(bench, medium, stack)
         notes = [s.peer.notes[medium] for s in servers.values() if medium in s.peer.notes]
         for row in wanted if servers else []:
             result = _measure_row(bench, medium, row, servers)

@@ -74,6 +74,36 @@ def idle_row(row):
     return line
 
 
+FILTERS_HEAD = (f"  {'stack':<18} {'cpu µs/req':>11} {'±%':>4} {'k req/s':>9} "
+                f"{'over 0 filters':>15} {'ns added':>9}")
+
+FILTERS_EXPLANATION = """\
+cpu µs/req: processor time of the server per request, median of the rounds (±%: half the range).
+over 0 filters, ns added: medians over pairs of runs, the stack's and one of 0 filters right beside
+it; how far "0 filters again" is from 1 says how far to trust them."""
+
+
+def _filters_line(name, result, compared):
+    cpu, rate = result["summary"]["server_cpu_us"], result["summary"]["requests_per_s"]
+    line = (f"  {name:<18} {cpu['median']:>11.3f} {cpu['spread_percent']:>4.0f} "
+            f"{rate['median'] / 1000:>9.2f}")
+    return f"{line} {compared['ratio']:>15.3f} {compared['added_ns']:>9.0f}" if compared else line
+
+
+def filters_row(row):
+    """The set filters: a line per stack, and whether the bar is kept."""
+    compared = {each["stack"]: each for each in row["compared"]}
+    lines = [f"\nfilters over memory: {row['row']}", FILTERS_HEAD]
+    lines += [_filters_line(name, result, compared.get(name))
+              for name, result in row["servers"].items()]
+    lines.append(FILTERS_EXPLANATION)
+    if row["judged"] in compared:
+        ratio = compared[row["judged"]]["ratio"]
+        lines.append(f"{row['judged']}: {ratio:.3f} of 0 filters; the bar is {row['bar']:.2f}: "
+                     + ("kept" if ratio <= row["bar"] else "MISSED"))
+    return "\n".join(lines)
+
+
 def noise(sets):
     """How much of the machine others had; a reader must know before believing a figure."""
     shares = sorted(report["others_cpu_share"] for part in sets.values() for row in part["rows"]
