@@ -36,7 +36,8 @@ static int read_bytes(void *context, uint64_t offset, uint64_t length, void *to,
 	const struct bytes *b = context;
 	size_t known;
 
-	assert(length > 0 && nr_in_range(offset, length, b->disk_size));
+	assert(length > 0);
+	assert(nr_in_range(offset, length, b->disk_size));
 	known = offset < b->size ? nr_min(b->size - offset, length) : 0;
 	if (known)
 		memcpy(to, b->data + offset, known);
@@ -104,13 +105,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		struct nr_error error = { 0 };
 
 		if (nr_partition_find(&disk, number, p, &error)) {
-			assert(error.code < 0 && error.text[0]);
+			assert(error.code < 0);
+			assert(error.text[0]);
 			if (number > 0 && count == 0 && error.code != -ENOENT)
 				break; /* the table is refused: no need to ask on */
 			continue;
 		}
-		assert(number > 0 && p->length > 0);
-		assert(p->offset % disk.sector == 0 && p->length % disk.sector == 0);
+		assert(number > 0);
+		assert(p->length > 0);
+		assert(p->offset % disk.sector == 0);
+		assert(p->length % disk.sector == 0);
 		assert(nr_in_range(p->offset, p->length, disk.size));
 		for (size_t i = 0; i < count; i++)
 			assert(p->offset >= found[i].offset + found[i].length ||

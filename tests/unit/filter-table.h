@@ -32,7 +32,7 @@ static const struct filter_row filter_rows[] = {
 	{ "truncate", "round-down=512", TRANSPARENT },
 	{ "swab", "swab-bits=8", TRANSPARENT },
 	{ "map", "map-file=/dev/null", SKIPPED }, /* a map of its own is needed */
-	{ "scan", "", SKIPPED }, /* not over what cannot prefetch */
+	{ "scan", "", SKIPPED },                  /* not over what cannot prefetch */
 	/* masking */
 	{ "protect", "protect=~0-", TRANSPARENT },
 	{ "extentlist", "extentlist=/dev/null", UNTRUTHFUL },
