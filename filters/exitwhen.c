@@ -271,7 +271,9 @@ static void follow_folders(int inotify, const struct nr_strings *paths)
 /* Descriptors that are ours: all but the watcher's and the pipes. */
 static void close_fds(struct exitwhen *e)
 {
-	if (e->fds && e->fds[1].fd >= 0)
+	if (!e->fds)
+		return;
+	if (e->fds[1].fd >= 0)
 		(void)close(e->fds[1].fd);
 	for (unsigned i = FIXED_FDS + (unsigned)e->pipes.count; i < e->fd_count; i++)
 		(void)close(e->fds[i].fd);

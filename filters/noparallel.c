@@ -11,6 +11,7 @@
  * The gate is in the instance, or in the state of each client.  Requests of the
  * server itself have no client and are not held up by one.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -109,6 +110,7 @@ static struct ticket *leave(struct gate *gate)
 			newest = older;
 		}
 	}
+	assert(next); /* who arrived is there: the exchange before failed because of it */
 	gate->queue = next->next;
 	return next;
 }

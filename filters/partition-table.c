@@ -10,6 +10,7 @@
  */
 #include "filters/partition-table.h"
 
+#include <assert.h>
 #include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -167,6 +168,7 @@ static struct mbr_entry mbr_entry(const uint8_t *sector, unsigned slot)
 {
 	const uint8_t *p = sector + MBR_ENTRIES + (size_t)slot * MBR_ENTRY;
 
+	assert(sector);
 	return (struct mbr_entry){ p[0], p[4], get32(p + 8), get32(p + 12) };
 }
 
@@ -211,7 +213,7 @@ static int add_logicals(struct table *t, const struct mbr_entry *extended)
 	uint32_t number = 5;
 
 	for (unsigned links = 0; links < LOGICAL_MAX; links++) {
-		uint8_t sector[MBR_BYTES];
+		uint8_t sector[MBR_BYTES] = { 0 };
 		struct mbr_entry logical, next;
 		int err = check_link(t, extended, at);
 
@@ -352,8 +354,10 @@ static int read_entries(const struct table *t, const struct gpt *gpt, uint8_t **
 		err = nr_error_set(t->error, -EINVAL,
 				   "the checksum of the GPT entries in sector %" PRIu64 " is wrong",
 				   gpt->entries);
-	if (err)
+	if (err) {
 		free(*array);
+		*array = NULL;
+	}
 	return err;
 }
 
@@ -400,7 +404,7 @@ static int find_gpt(struct table *t)
 {
 	struct nr_error first = { 0 }, *error = t->error;
 	uint8_t *array = NULL;
-	struct gpt gpt;
+	struct gpt gpt = { 0 };
 	int err;
 
 	t->error = &first;
@@ -418,6 +422,7 @@ static int find_gpt(struct table *t)
 	}
 	t->error = error;
 	err = 0;
+	assert(array);
 	for (uint32_t i = 0; i < gpt.count && !err; i++)
 		err = add_entry(t, &gpt, i + 1, array + (size_t)i * gpt.entry_size);
 	free(array);
@@ -426,7 +431,7 @@ static int find_gpt(struct table *t)
 
 static int find_any(struct table *t, uint64_t wanted)
 {
-	uint8_t sector[MBR_BYTES];
+	uint8_t sector[MBR_BYTES] = { 0 };
 	int err;
 
 	if (t->disk->size < 2 * (uint64_t)t->disk->sector)

@@ -35,7 +35,7 @@ uint64_t nr_bucket_rescale(uint64_t time, uint64_t now, uint64_t from, uint64_t 
 	if (to == 0 || from == 0)
 		return now;
 	left = (double)(time - now) * ((double)from / (double)to);
-	return left >= (double)(CEILING / 2) ? CEILING : add(now, (uint64_t)left);
+	return left >= (double)CEILING / 2 ? CEILING : add(now, (uint64_t)left);
 }
 
 /* One of those who see the new rate converts; the others do not wait for that. */

@@ -18,22 +18,23 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The environment and `name`; free() it, and the first string in it. */
-static char **environment(const char *name)
+/* The environment and `name`; free() it, and *VARIABLE, the string that is new in it. */
+static char **environment(const char *name, char **variable)
 {
 	size_t count = 0, used = 0;
-	char **copy, *variable;
+	char **copy;
 
 	while (environ[count])
 		count++;
 	copy = calloc(count + 2, sizeof(*copy));
 	if (!copy)
 		return NULL;
-	if (asprintf(&variable, "name=%s", name) < 0) {
+	if (asprintf(variable, "name=%s", name) < 0) {
+		*variable = NULL;
 		free(copy);
 		return NULL;
 	}
-	copy[used++] = variable;
+	copy[used++] = *variable;
 	for (size_t i = 0; i < count; i++)
 		if (strncmp(environ[i], "name=", 5) != 0)
 			copy[used++] = environ[i];
@@ -73,16 +74,16 @@ static int spawn(pid_t *pid, const char *command, char **variables, int output)
 
 int nr_script_start(struct nr_script *script, const char *command, const char *name, int output)
 {
-	char **variables = name ? environment(name) : environ;
+	char *own = NULL, **variables = name ? environment(name, &own) : environ;
 	int err;
 
+	script->pid = -1;
 	if (!variables)
 		return -ENOMEM;
 	err = spawn(&script->pid, command, variables, output);
-	if (name) {
-		free(variables[0]);
+	free(own);
+	if (variables != environ)
 		free(variables);
-	}
 	if (err)
 		return err;
 	script->ended = pidfd_open(script->pid, 0);

@@ -72,7 +72,8 @@ static void put_gpt(uint64_t lba)
 	uint64_t sectors = DISK_BYTES / disk.sector, room = 16384 / disk.sector;
 	size_t at = lba * disk.sector;
 
-	memcpy(image + at, "EFI PART", 8);
+	for (unsigned i = 0; i < 8; i++)
+		image[at + i] = (uint8_t) "EFI PART"[i];
 	put32(at + 8, 0x10000);
 	put32(at + 12, 92);
 	put64(at + 24, lba);

@@ -174,7 +174,8 @@ static int parse(const char *text, struct nr_ddrescue_map *map, struct nr_error 
 	int err;
 
 	assert_non_null(copy);
-	memcpy(copy, text, length);
+	for (size_t i = 0; i < length; i++)
+		copy[i] = text[i]; /* without the NUL, so that a reader past the end is seen */
 	memset(error, 0, sizeof(*error));
 	err = nr_ddrescue_parse(map, copy, length, error);
 	free(copy);

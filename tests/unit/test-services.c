@@ -269,7 +269,7 @@ static void ended(struct nr_request *req)
 static void test_a_layer_can_have_a_stack_of_its_own(void **state)
 {
 	struct nr_worker worker;
-	struct nr_stack *stack;
+	struct nr_stack *stack = NULL;
 	struct nr_error error;
 	struct nr_request *req;
 	uint8_t data[512] = { 1 };
