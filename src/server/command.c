@@ -539,25 +539,16 @@ static void submit_write(struct nr_command *command, uint8_t *data)
 	nr_stack_submit(command->connection->stack, req);
 }
 
-void nr_command_write(struct nr_command *command, void *block, uint8_t *data)
+bool nr_command_write_in_place(struct nr_command *command, void *block, uint8_t *data)
 {
 	struct nr_connection *c = command->connection;
-	uint32_t align = nr_stack_traits(c->stack)->memory_align;
 
-	if (nr_is_aligned((uintptr_t)data, align)) {
-		nr_arena_retain(c->shard->arena, block);
-		command->window_block = block;
-		submit_write(command, data);
-		return;
-	}
-	command->memory = nr_buffer_get(&c->shard->worker, command->request.length, &command->data);
-	if (!command->memory) {
-		set_error(command, -ENOMEM);
-		reply(command);
-		return;
-	}
-	memcpy(command->data, data, command->request.length);
-	submit_write(command, command->data);
+	if (!nr_is_aligned((uintptr_t)data, nr_stack_traits(c->stack)->memory_align))
+		return false;
+	nr_arena_retain(c->shard->arena, block);
+	command->window_block = block;
+	submit_write(command, data);
+	return true;
 }
 
 struct nr_command *nr_command_next_piece(struct nr_command *command)

@@ -87,11 +87,11 @@ struct nr_command *nr_command_answer(struct nr_connection *c, const struct nr_wi
 void nr_command_reply(struct nr_command *command);
 
 /*
- * A write of one piece whose whole payload lies at DATA in the window's BLOCK:
- * used in place where the stack takes memory at that address, else copied.
- * Ends the payload, also when there is no memory to copy to (answered ENOMEM).
+ * A write of one piece whose whole payload lies at DATA in the window's BLOCK: sent down
+ * from there, if the stack takes memory at that address.  False: it does not, and the
+ * payload has to be copied to a piece like one that has not all come.
  */
-void nr_command_write(struct nr_command *command, void *block, uint8_t *data);
+bool nr_command_write_in_place(struct nr_command *command, void *block, uint8_t *data);
 
 /*
  * Memory for the next part of a write's payload: a piece to fill (`data`,

@@ -214,11 +214,8 @@ static bool take_write(struct nr_connection *c, const struct nr_wire_request *wi
 		return false;
 	c->window.last_want = (uint32_t)wire->payload;
 	c->window.head += (uint32_t)header;
-	if (whole) {
-		uint8_t *data = at_head(c);
-
+	if (whole && nr_command_write_in_place(command, c->window.block, at_head(c))) {
 		c->window.head += (uint32_t)wire->payload;
-		nr_command_write(command, c->window.block, data);
 	} else {
 		c->filling = command;
 		fill(c);
