@@ -18,7 +18,7 @@ demo_packages=(e2fsprogs)
 # nbd-client and kmod are for the kernel's own client, where the kernel has one.
 # shellcheck disable=SC2034
 test_packages=(libcmocka-dev libnbd-bin python3 python3-libnbd qemu-utils fio e2fsprogs nbdkit
-	util-linux mount procps nbd-client kmod)
+	util-linux fdisk mount procps nbd-client kmod)
 # clang 14 where it exists (Debian 12), else the release's own.
 # shellcheck disable=SC2034
 check_packages=(clang clang-tidy clang-format shellcheck git)
