@@ -246,6 +246,7 @@ static void prepare_wait(const struct nr_engine *e, struct io_uring_sqe *sqe,
 		sqe->poll32_events = poll_mask(POLLIN);
 		break;
 	case NR_RING_SEND:
+	case NR_RING_SHARE:
 	case NR_RING_CONNECT:
 		sqe->opcode = IORING_OP_POLL_ADD;
 		sqe->poll32_events = poll_mask(POLLOUT);
@@ -292,15 +293,22 @@ static inline void prepare(const struct nr_engine *e, struct io_uring_sqe *sqe,
 	case NR_RING_TIMEOUT:
 		prepare_timer(sqe, &c->u.time);
 		break;
+	case NR_RING_SHARE:
 	case NR_RING_IDLE:
-		assert(!"an operation is described");
+		assert(!"an operation of the kernel's ring is described");
 	}
 }
 
 static bool uring_start(struct nr_engine *e, struct nr_completion *c)
 {
-	struct io_uring_sqe *sqe = take_entry(e);
+	struct io_uring_sqe *sqe;
 
+	if (c->operation == NR_RING_SHARE && !(c->flags & NR_ATTEMPT_WAIT)) {
+		nr_uring_share_queue(&e->share, c);
+		e->under_way++;
+		return true;
+	}
+	sqe = take_entry(e);
 	if (unlikely(!sqe))
 		return false;
 	set_descriptor(e, sqe, c->fd);
@@ -468,6 +476,17 @@ static bool arm_wake(struct nr_engine *e)
 	return true;
 }
 
+static void report_shared(struct nr_engine *e)
+{
+	struct nr_completion *c;
+
+	while ((c = e->share.made)) {
+		e->share.made = c->next;
+		e->under_way--;
+		nr_ring_attempt_done(e->ring, c, c->result);
+	}
+}
+
 static void uring_turn(struct nr_engine *e, bool wait)
 {
 	struct io_uring_cq *cq = &e->uring.cq;
@@ -475,6 +494,10 @@ static void uring_turn(struct nr_engine *e, bool wait)
 
 	if (unlikely(!e->begun))
 		nr_uring_begin(e);
+	if (unlikely(e->share.queued)) {
+		nr_uring_share_attempt(&e->share);
+		wait = false;
+	}
 	/* Without the read nobody could wake us: submit only, sleep next time. */
 	if (unlikely(!arm_wake(e)))
 		wait = false;
@@ -490,6 +513,8 @@ static void uring_turn(struct nr_engine *e, bool wait)
 	for (; head != tail; head++)
 		report(e, &cq->cqes[head & cq->ring_mask]);
 	io_uring_smp_store_release(cq->khead, tail);
+	if (unlikely(e->share.made))
+		report_shared(e);
 }
 
 /* Forgets all completions that are there. */
@@ -514,6 +539,7 @@ void nr_uring_drain(struct nr_engine *e)
 {
 	struct io_uring_sqe *sqe;
 
+	e->under_way -= nr_uring_share_forget(&e->share);
 	for (bool again = false; e->under_way > 0 || e->wake_armed; again = true) {
 		/* What one pass did not find is on its way, or a disk works on it. */
 		if (again)

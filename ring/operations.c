@@ -84,6 +84,17 @@ void nr_ring_send_vec(struct nr_ring *ring, struct nr_completion *c, int fd, str
 	launch_transfer(ring, c);
 }
 
+void nr_ring_send_shared(struct nr_ring *ring, struct nr_completion *c, int fd,
+			 struct iovec *vector, const uint8_t *kinds, unsigned count)
+{
+	assert(count <= IOV_MAX);
+	describe(ring, c, NR_RING_SHARE, fd);
+	c->u.io.vector = vector;
+	c->u.io.kinds = kinds;
+	c->count = count;
+	launch_transfer(ring, c);
+}
+
 void nr_ring_accept(struct nr_ring *ring, struct nr_completion *c, int fd)
 {
 	describe(ring, c, NR_RING_ACCEPT, fd);

@@ -108,12 +108,15 @@ static inline bool consume(struct nr_completion *c, uint64_t bytes)
 		v++;
 		c->count--;
 	}
+	if (c->operation == NR_RING_SHARE)
+		c->u.io.kinds += v - c->u.io.vector;
 	c->u.io.vector = v;
 	if (c->count == 0) {
 		assert(bytes == 0);
 		return true;
 	}
-	v->iov_base = (char *)v->iov_base + bytes;
+	if (c->operation != NR_RING_SHARE || *c->u.io.kinds != NR_SEND_PIPE)
+		v->iov_base = (char *)v->iov_base + bytes;
 	v->iov_len -= bytes;
 	return false;
 }
@@ -139,6 +142,7 @@ static inline void succeed(struct nr_ring *ring, struct nr_completion *c, int64_
 {
 	switch (c->operation) {
 	case NR_RING_SEND:
+	case NR_RING_SHARE:
 	case NR_RING_READ:
 	case NR_RING_WRITE:
 		if (likely(consume(c, (uint64_t)result)))
@@ -171,6 +175,7 @@ static bool try_later(struct nr_ring *ring, struct nr_completion *c)
 	switch (c->operation) {
 	case NR_RING_RECV:
 	case NR_RING_SEND:
+	case NR_RING_SHARE:
 	case NR_RING_ACCEPT:
 	case NR_RING_CONNECT:
 		c->flags |= NR_ATTEMPT_WAIT;

@@ -39,6 +39,7 @@ enum nr_ring_operation {
 	NR_RING_IDLE = 0, /* not under way */
 	NR_RING_RECV,
 	NR_RING_SEND,
+	NR_RING_SHARE,
 	NR_RING_ACCEPT,
 	NR_RING_CONNECT,
 	NR_RING_READ,
@@ -67,6 +68,7 @@ struct nr_completion {
 			struct iovec *vector; /* moves on as parts are done; NULL: `single` */
 			struct iovec single;
 			struct msghdr header;
+			const uint8_t *kinds; /* share: enum nr_send_kind of each entry left */
 		} io;
 		struct {
 			const struct sockaddr *address;
@@ -117,8 +119,8 @@ struct nr_ring_report {
  * forbids io_uring (kernel.io_uring_disabled, a seccomp filter, a kernel
  * without it) and the remedy; -ENOMEM.
  *
- * The thread that calls nr_ring_turn first becomes the owner; creating in one
- * thread and running in another is allowed.
+ * The thread that calls nr_ring_turn first becomes the owner, with SIGPIPE blocked;
+ * creating in one thread and running in another is allowed.
  */
 int nr_ring_create(struct nr_ring **ring, const struct nr_ring_options *options,
 		   struct nr_error *error);
@@ -177,6 +179,33 @@ void nr_ring_recv_vec(struct nr_ring *ring, struct nr_completion *c, int fd, str
 		      unsigned count);
 void nr_ring_send_vec(struct nr_ring *ring, struct nr_completion *c, int fd, struct iovec *vector,
 		      unsigned count);
+
+/*
+ * A send_vec in which the bytes of some entries are not copied: the peer, or the
+ * network card, reads the very pages, and may do so long after `done`.  KINDS has
+ * one byte for each entry and must stay until `done`.
+ *
+ * Worth it from about NR_RING_SHARE_MIN bytes an entry on (over TCP from
+ * NR_RING_SHARE_TCP_MIN).  Where the kernel does not let NR_SEND_SHARE be done, it is
+ * done as NR_SEND_COPY.
+ */
+enum nr_send_kind {
+	NR_SEND_COPY,
+	/*
+	 * Memory whose pages are never given to other data, only dropped (munmap,
+	 * MADV_DONTNEED).  What is written to them meanwhile, the peer may see.
+	 */
+	NR_SEND_SHARE,
+	/*
+	 * iov_base is not an address but the descriptor of a pipe ((void *)(intptr_t)fd)
+	 * that holds iov_len bytes; they are taken out of it.
+	 */
+	NR_SEND_PIPE,
+};
+#define NR_RING_SHARE_MIN 8192u
+#define NR_RING_SHARE_TCP_MIN 32768u
+void nr_ring_send_shared(struct nr_ring *ring, struct nr_completion *c, int fd,
+			 struct iovec *vector, const uint8_t *kinds, unsigned count);
 
 /* result: the new descriptor, close-on-exec. */
 void nr_ring_accept(struct nr_ring *ring, struct nr_completion *c, int fd);

@@ -442,6 +442,7 @@ int nr_uring_create(struct nr_engine **engine, struct nr_ring *ring,
 		return nr_error_set(error, -ENOMEM, "not enough memory for a ring");
 	e->ring = ring;
 	e->pause.tv_nsec = PAUSE_NANOSECONDS;
+	nr_uring_share_init(&e->share);
 	/* Not EFD_NONBLOCK: the ring's read would end with EAGAIN and not wait. */
 	e->wake_fd = eventfd(0, EFD_CLOEXEC);
 	if (e->wake_fd < 0) {
@@ -493,6 +494,7 @@ void nr_uring_begin(struct nr_engine *e)
 		e->enter_flags |= IORING_ENTER_REGISTERED_RING;
 	}
 	bound_workers(e);
+	nr_uring_share_begin(&e->share);
 }
 
 void nr_uring_destroy(struct nr_engine *e)
@@ -510,6 +512,7 @@ void nr_uring_destroy(struct nr_engine *e)
 						IORING_UNREGISTER_RING_FDS, &self, 1);
 	}
 	io_uring_queue_exit(&e->uring);
+	nr_uring_share_fini(&e->share);
 	(void)close(e->wake_fd);
 	free(e->slots.of_fd);
 	free(e->slots.free);

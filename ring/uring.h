@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The io_uring engine from inside: what its operation (engine-uring.c) and its
- * set-up (uring-setup.c) share.  Private to the two.
+ * The io_uring engine from inside: what its operation (engine-uring.c), its
+ * set-up (uring-setup.c) and sends by reference (uring-share.c) have in common.
+ * Private to the three.
  */
 #ifndef RING_URING_H
 #define RING_URING_H
@@ -38,6 +39,15 @@ struct nr_slots {
 	unsigned free_count, free_size;
 };
 
+/* Sends of pages by reference (uring-share.c). */
+struct nr_share {
+	struct nr_completion *queued, **last; /* to be attempted in the next turn, in order */
+	struct nr_completion *made;           /* attempted, to be reported in this turn */
+	int pipe[2];                          /* empty between two attempts; -1: none yet */
+	int sink;                             /* where a pipe is emptied to */
+	bool refused;                         /* it cannot be done here: copy */
+};
+
 struct nr_engine {
 	struct io_uring uring;
 	struct nr_ring *ring;
@@ -53,6 +63,7 @@ struct nr_engine {
 	size_t pinned_bytes;
 
 	struct nr_slots slots;
+	struct nr_share share;
 
 	int wake_fd; /* eventfd */
 	bool wake_armed;
@@ -80,6 +91,20 @@ void nr_uring_begin(struct nr_engine *e);
 
 /* Ends the process: the kernel broke what was probed, and requests are lost. */
 _Noreturn void nr_uring_fatal(const char *what, int code);
+
+/* uring-share.c */
+void nr_uring_share_init(struct nr_share *share);
+void nr_uring_share_begin(struct nr_share *share); /* the owner's thread */
+void nr_uring_share_fini(struct nr_share *share);
+
+/* An attempt on C is to be made in the next turn. */
+void nr_uring_share_queue(struct nr_share *share, struct nr_completion *c);
+
+/* No attempt is to be made on those that were queued; how many those are. */
+unsigned nr_uring_share_forget(struct nr_share *share);
+
+/* Makes all attempts that are queued: they are in `made` then, with their raw outcomes. */
+void nr_uring_share_attempt(struct nr_share *share);
 
 /* engine-uring.c */
 
