@@ -298,6 +298,14 @@ void nr_file_op_changes(struct nr_file_op *op)
 			      memory_order_relaxed);
 }
 
+bool nr_disk_being_changed(const struct nr_disk *disk)
+{
+	for (unsigned i = 0; i < disk->worker_count; i++)
+		if (atomic_load_explicit(&disk->worker[i].changing, memory_order_relaxed))
+			return true;
+	return false;
+}
+
 void nr_file_op_finish(struct nr_file_op *op, int error)
 {
 	struct nr_disk_worker *worker = nr_disk_worker(op);

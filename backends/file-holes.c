@@ -174,15 +174,6 @@ void nr_holes_close(struct nr_file *file)
 
 /* ---- reads ------------------------------------------------------------- */
 
-/* Is anything under way, on any worker, that may hold the inode's lock? */
-static bool being_changed(const struct nr_disk *disk)
-{
-	for (unsigned i = 0; i < disk->worker_count; i++)
-		if (atomic_load_explicit(&disk->worker[i].changing, memory_order_relaxed))
-			return true;
-	return false;
-}
-
 /*
  * [FROM, TO) is a hole, in a read that goes on to END and may have begun earlier.
  * Cut it to whole blocks; is what is left worth a segment of its own?
@@ -243,7 +234,7 @@ uint64_t nr_holes_run(struct nr_disk *disk, struct nr_file *file, uint64_t withi
 	*hole = false;
 	if (!atomic_load_explicit(&file->sparse, memory_order_relaxed))
 		return length;
-	if (known_data(&file->known, within, length) || being_changed(disk))
+	if (known_data(&file->known, within, length) || nr_disk_being_changed(disk))
 		return length;
 	if (!find_hole(disk, file, within, within + length, &from, &to))
 		return length;

@@ -186,6 +186,8 @@ void nr_file_read(struct nr_file_op *op)
 			if (!nr_answer_hole(req, run))
 				error = -EIO;
 			op->at += run;
+		} else if (nr_file_read_pages(op, within, run)) {
+			op->at += run;
 		} else if (!get_buffer(op, run)) {
 			wait_for_memory(op);
 			return;

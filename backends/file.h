@@ -11,6 +11,7 @@
  *   file-dir.c     the files of a folder, by name, and never outside it
  *   file-disk.c    putting files together to a disk: traits, life, dispatch
  *   file-transfer.c  reads and writes
+ *   file-pages.c   reads by reference out of the page cache
  *   file-holes.c   where holes are: for reads, and as extents
  *   file-range.c   trim and zero
  *   file-sync.c    flush, and FUA of trim and zero
@@ -94,7 +95,7 @@ struct nr_file {
 	struct nr_known known;
 
 	/* What the file system turned out not to do. */
-	_Atomic bool no_punch, no_zero_range, no_allocate, no_discard;
+	_Atomic bool no_punch, no_zero_range, no_allocate, no_discard, no_pages;
 };
 
 struct nr_file_op;
@@ -243,6 +244,9 @@ void nr_file_op_changes(struct nr_file_op *op);
 /* The end of a request; OP is gone after. */
 void nr_file_op_finish(struct nr_file_op *op, int error);
 
+/* Is anything under way, on any worker, that may hold the inode's lock? */
+bool nr_disk_being_changed(const struct nr_disk *disk);
+
 /* A write-back error was seen: later flushes must not say that all is well. */
 void nr_disk_lost(struct nr_disk *disk, int error);
 
@@ -253,6 +257,14 @@ void nr_file_write(struct nr_file_op *op);
 
 /* Write LENGTH zeroes at WITHIN; op->completion.done follows.  Returns how many. */
 uint64_t nr_file_write_zeroes(struct nr_file_op *op, uint64_t within, uint64_t length);
+
+/* ---- file-pages.c ------------------------------------------------------ */
+
+/*
+ * Answer the next LENGTH bytes of a read, at WITHIN in op->file, with the pages of the
+ * page cache themselves.  False: that cannot be done, or not without waiting.
+ */
+bool nr_file_read_pages(struct nr_file_op *op, uint64_t within, uint64_t length);
 
 /* ---- file-holes.c ------------------------------------------------------ */
 

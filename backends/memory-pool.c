@@ -59,6 +59,7 @@ static_assert(sizeof(struct nr_memory_block) == 32, "two blocks share a cache li
 struct slab {
 	struct nr_memory_block block[SLAB_BLOCKS];
 	struct rcu_head rcu[SLAB_BLOCKS]; /* of the first block of a chain */
+	struct nr_memory_block *next[SLAB_BLOCKS];
 	struct nr_memory_pool *pool;
 	uint8_t *base;
 	struct cds_list_head all;
@@ -71,6 +72,13 @@ static_assert(sizeof(struct slab) == SLAB_ALIGN, "a slab is found by rounding do
 static struct slab *slab_of(const struct nr_memory_block *block)
 {
 	return (struct slab *)nr_round_down((uintptr_t)block, SLAB_ALIGN);
+}
+
+struct nr_memory_block **nr_memory_pool_next(struct nr_memory_block *block)
+{
+	struct slab *slab = slab_of(block);
+
+	return &slab->next[block - slab->block];
 }
 
 void nr_memory_pool_init(struct nr_memory_pool *pool)
@@ -134,7 +142,7 @@ static void release_reference(struct nr_buffer *buffer)
 
 	assert((before & NR_MEMORY_REFERENCES) > 0);
 	if ((before & NR_MEMORY_REFERENCES) == 1) {
-		block->next = NULL;
+		*nr_memory_pool_next(block) = NULL;
 		nr_memory_pool_put(slab_of(block)->pool, block);
 	}
 }
@@ -177,6 +185,8 @@ static struct slab *new_slab(struct nr_memory_pool *pool)
 		struct nr_memory_block *block = &slab->block[i];
 
 		block->buffer.release = release_reference;
+		/* Pages go back to the system before a block is used again. */
+		block->buffer.kind = NR_BUFFER_LASTING;
 		block->data = slab->base + (size_t)i * NR_MEMORY_BLOCK_BYTES;
 		atomic_init(&block->state, 0);
 	}
@@ -285,7 +295,7 @@ void nr_memory_pool_put(struct nr_memory_pool *pool, struct nr_memory_block *cha
 		uint32_t mask = 0;
 
 		/* Blocks written one after the other lie in one slab and go together. */
-		for (; chain && slab_of(chain) == slab; chain = chain->next) {
+		for (; chain && slab_of(chain) == slab; chain = *nr_memory_pool_next(chain)) {
 			atomic_store_explicit(&chain->state, 0, memory_order_relaxed);
 			mask |= UINT32_C(1) << (chain - slab->block);
 		}
@@ -323,14 +333,14 @@ static void bury(struct rcu_head *head)
 	NR_MEMORY_AFTER_GRACE();
 	pool = slab->pool;
 	while (block) {
-		struct nr_memory_block *next = block->next;
+		struct nr_memory_block *next = *nr_memory_pool_next(block);
 		uint64_t before = atomic_fetch_sub_explicit(&block->state, NR_MEMORY_REFERENCE,
 							    memory_order_acq_rel);
 
 		/* Otherwise it is freed with the last segment that points into it. */
 		if ((before & NR_MEMORY_REFERENCES) == 1) {
 			*tail = block;
-			tail = &block->next;
+			tail = nr_memory_pool_next(block);
 		}
 		block = next;
 		count++;

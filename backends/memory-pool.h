@@ -40,8 +40,7 @@
 struct nr_memory_block {
 	struct nr_buffer buffer; /* first: segments know the block by it */
 	_Atomic uint64_t state;
-	uint8_t *data;                /* NR_MEMORY_BLOCK_BYTES */
-	struct nr_memory_block *next; /* in a chain of dropped ones */
+	uint8_t *data; /* NR_MEMORY_BLOCK_BYTES */
 };
 
 /* Someone who is told when dropped blocks have become free. */
@@ -73,6 +72,9 @@ int nr_memory_pool_get(struct nr_memory_pool *pool, struct nr_memory_waiter *wai
 
 /* Blocks handed out and not free again: in the tree, in limbo, held by segments. */
 uint64_t nr_memory_pool_used(struct nr_memory_pool *pool);
+
+/* The block behind BLOCK in a chain of dropped ones, or NULL: to read and to set. */
+struct nr_memory_block **nr_memory_pool_next(struct nr_memory_block *block);
 
 /* Free a chain of blocks that nobody refers to any more.  Makes system calls. */
 void nr_memory_pool_put(struct nr_memory_pool *pool, struct nr_memory_block *chain);

@@ -323,7 +323,7 @@ int nr_memory_tree_add(struct nr_memory_tree *tree, uint64_t index, struct nr_me
 	unlock(tree, NULL, 0);
 	if (fresh) {
 		/* Someone was faster, or there is no memory for nodes. */
-		fresh->next = NULL;
+		*nr_memory_pool_next(fresh) = NULL;
 		nr_memory_pool_put(tree->pool, fresh);
 	}
 	*out = block;
@@ -340,7 +340,7 @@ bool nr_memory_tree_drop(struct nr_memory_tree *tree, uint64_t *index, uint64_t 
 		atomic_fetch_or_explicit(&block->state, NR_MEMORY_DROPPED, memory_order_acq_rel);
 		take_out(tree, *index);
 		*tail = block;
-		tail = &block->next;
+		tail = nr_memory_pool_next(block);
 		count++;
 		(*index)++;
 	}
@@ -364,7 +364,7 @@ bool nr_memory_tree_drop_empty(struct nr_memory_tree *tree, uint64_t index,
 	if (dropped) {
 		assert(nr_memory_tree_find(tree, index) == block);
 		take_out(tree, index);
-		block->next = NULL;
+		*nr_memory_pool_next(block) = NULL;
 	}
 	unlock(tree, dropped ? block : NULL, dropped);
 	return dropped;

@@ -74,5 +74,6 @@ const struct nr_layer_type nr_count_type = {
 	.instance_size = sizeof(struct count),
 	.open = count_open,
 	.done = count_done,
+	.data_passes = true,
 	.close = count_close,
 };

@@ -177,5 +177,6 @@ const struct nr_layer_type nr_ddrescue_type = {
 	.describe = describe,
 	.submit = submit,
 	.done = done,
+	.data_passes = true,
 	.close = close_map,
 };

@@ -147,4 +147,5 @@ const struct nr_layer_type nr_fua_type = {
 	.describe = fua_describe,
 	.submit = fua_submit,
 	.done = fua_done,
+	.data_passes = true,
 };

@@ -671,5 +671,6 @@ const struct nr_layer_type nr_log_type = {
 	.leave = log_leave,
 	.submit = log_submit,
 	.done = log_done,
+	.data_passes = true,
 	.close = log_close,
 };

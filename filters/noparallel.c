@@ -192,5 +192,6 @@ const struct nr_layer_type nr_noparallel_type = {
 	.leave = noparallel_leave,
 	.submit = noparallel_submit,
 	.done = noparallel_done,
+	.data_passes = true,
 	.resume = noparallel_resume,
 };

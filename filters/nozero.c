@@ -186,4 +186,5 @@ const struct nr_layer_type nr_nozero_type = {
 	.describe = nozero_describe,
 	.submit = nozero_submit,
 	.done = nozero_done,
+	.data_passes = true,
 };

@@ -110,4 +110,5 @@ const struct nr_layer_type nr_offset_type = {
 	.describe = describe,
 	.submit = submit,
 	.done = done,
+	.data_passes = true,
 };

@@ -113,4 +113,5 @@ const struct nr_layer_type nr_partition_type = {
 	.describe = describe,
 	.submit = submit,
 	.done = done,
+	.data_passes = true,
 };

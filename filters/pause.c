@@ -97,6 +97,7 @@ const struct nr_layer_type nr_pause_type = {
 	.open = open_control,
 	.submit = submit,
 	.done = done,
+	.data_passes = true,
 	.resume = submit,
 	.close = close_control,
 };

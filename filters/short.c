@@ -76,5 +76,6 @@ const struct nr_layer_type nr_short_type = {
 	.instance_size = sizeof(struct short_filter),
 	.check = check,
 	.done = done,
+	.data_passes = true,
 	.resume = finish,
 };

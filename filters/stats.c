@@ -380,5 +380,6 @@ const struct nr_layer_type nr_stats_type = {
 	.open = stats_open,
 	.submit = stats_submit,
 	.done = stats_done,
+	.data_passes = true,
 	.close = stats_close,
 };

@@ -227,4 +227,5 @@ const struct nr_layer_type nr_truncate_type = {
 	.describe = describe,
 	.submit = submit,
 	.done = done,
+	.data_passes = true,
 };

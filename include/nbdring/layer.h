@@ -140,6 +140,8 @@ struct nr_layer_type {
 
 	void (*submit)(struct nr_layer *layer, struct nr_request *req); /* NULL: pass down */
 	void (*done)(struct nr_layer *layer, struct nr_request *req);   /* NULL: pass up */
+	bool data_passes; /* `done` neither looks at the data of reads nor changes it: it need
+			   * not be in memory (request.h, nr_answer_pipe) */
 	void (*child_done)(struct nr_layer *layer, struct nr_request *child);
 	void (*resume)(struct nr_layer *layer, struct nr_request *req); /* after nr_resume */
 

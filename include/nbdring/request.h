@@ -47,6 +47,19 @@ enum nr_operation {
 #define NR_FAST_ZERO (1u << 2) /* zero: -ENOTSUP unless faster than writing (protocol: FAST_ZERO) */
 #define NR_REQ_ONE (1u << 3)   /* extents: one extent is enough (protocol: REQ_ONE) */
 
+/* What a buffer is, and so what may be done with its bytes. */
+enum nr_buffer_kind {
+	NR_BUFFER_PLAIN, /* memory, the owner's again after `release` */
+	/*
+	 * Memory whose pages are never given to other data, only dropped (munmap,
+	 * MADV_DONTNEED).  It may be sent by reference: clients may read it after
+	 * `release`, and may see what is written to that range of the disk meanwhile,
+	 * as in any read that a write overlaps.
+	 */
+	NR_BUFFER_LASTING,
+	NR_BUFFER_PIPE, /* no memory: the bytes are in a pipe; see nr_answer_pipe */
+};
+
 /*
  * The owner of memory that segments point to.  Each segment of an answer holds
  * one reference; `release` gives one back and is called on the request's
@@ -54,6 +67,8 @@ enum nr_operation {
  */
 struct nr_buffer {
 	void (*release)(struct nr_buffer *buffer);
+	uint8_t kind; /* enum nr_buffer_kind */
+	int pipe;     /* NR_BUFFER_PIPE: the end to read from */
 };
 
 /*
@@ -96,6 +111,7 @@ struct nr_request {
 		uint32_t segment_room;
 		uint16_t slot_class; /* size class of the memory the request lives in */
 		uint8_t state;       /* enum nr_request_state (src/stack/worker.h) */
+		bool takes_pipe;     /* a read whose answer goes to a socket as it is */
 		struct nr_segment inline_segment[NR_SEGMENTS_INLINE];
 	} internal;
 };
@@ -111,6 +127,25 @@ bool nr_answer_data(struct nr_request *req, void *data, uint64_t length, struct 
 
 /* The same for LENGTH bytes that read as zeroes.  Neighbouring holes merge. */
 bool nr_answer_hole(struct nr_request *req, uint64_t length);
+
+/*
+ * Does the client take the answer of this read out of a pipe?  Only if nothing above
+ * the backend looks at the data.  The request's worker.
+ */
+bool nr_takes_pipe(const struct nr_request *req);
+
+/*
+ * A pipe, empty, with room for the pages of LENGTH bytes (1 to NR_TRANSFER_MAX) from
+ * OFFSET of a file on; its end to write to, which does not block, goes to *FILL.  For
+ * splice(2): the pages reach the client without being copied.  NULL when there is no
+ * pipe now, or none that large.  One reference, to be released or to be passed on with
+ * nr_answer_pipe.  Only the worker's thread may call.
+ */
+struct nr_buffer *nr_pipe_get(struct nr_worker *worker, uint64_t offset, uint64_t length,
+			      int *fill);
+
+/* nr_answer_data, for LENGTH bytes, which are all there is in PIPE. */
+bool nr_answer_pipe(struct nr_request *req, uint64_t length, struct nr_buffer *pipe);
 
 /*
  * Forget the answer so far and give its buffers back, so that a layer can

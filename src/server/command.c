@@ -118,6 +118,7 @@ static struct nr_command *new_command(struct nr_connection *c, const struct nr_w
 	command->connection = c;
 	command->wire = *wire;
 	req->session = &c->session;
+	req->internal.takes_pipe = c->takes_pipes && wire->command == NBD_CMD_READ;
 	req->internal.finished = finished;
 	c->commands++;
 	return command;

@@ -328,6 +328,23 @@ static bool leave_for(struct nr_connection *c, struct nr_shard *to)
 	return true;
 }
 
+/* What can be sent by reference, to whom (ring.h, nr_ring_send_shared). */
+static void decide_on_sharing(struct nr_connection *c)
+{
+	switch (c->session.address.ss_family) {
+	case AF_UNIX:
+		c->share_min = NR_RING_SHARE_MIN;
+		break;
+	case AF_INET:
+	case AF_INET6:
+		c->share_min = NR_RING_SHARE_TCP_MIN;
+		break;
+	default:
+		c->share_min = UINT32_MAX;
+	}
+	c->takes_pipes = c->share_min != UINT32_MAX && nr_stack_answers_pass(c->stack);
+}
+
 /* The handshake is over and its last byte sent.  True when the connection has moved away. */
 static bool begin_serving(struct nr_connection *c)
 {
@@ -342,6 +359,7 @@ static bool begin_serving(struct nr_connection *c)
 	c->stack = nr_export_stack(c->export);
 	if (nr_stack_traits(c->stack)->refuse_unfit)
 		c->agreement.asked_block_size = c->agreement.bound_to_maximum = true;
+	decide_on_sharing(c);
 	nr_handshake_destroy(c->handshake);
 	c->handshake = NULL;
 	nr_send_release(c); /* the next one is of another size */

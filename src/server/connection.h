@@ -84,6 +84,8 @@ struct nr_connection {
 	struct nr_command *piece;   /* and the part of it that has memory now; NULL: waits */
 
 	/* send.c */
+	uint32_t share_min;       /* bytes from which lasting memory goes by reference */
+	bool takes_pipes;         /* and data from pipes can go to the client as it is */
 	struct nr_sender *sender; /* while there is something to send */
 	struct nr_command *ready; /* finished, reply not sent yet; oldest first */
 	struct nr_command **ready_tail;

@@ -12,6 +12,9 @@
  * that says how far it has come.  Commands whose last byte is in a send are
  * released when that send is done.
  *
+ * Data that may go by reference does (request.h, enum nr_buffer_kind): large pieces of
+ * lasting memory, and what comes in pipes.
+ *
  * The sender is one block of the arena, held while a connection has something
  * to say.
  */
@@ -33,7 +36,9 @@ struct nr_sender {
 	uint32_t entries, entries_max;
 	uint32_t header_used, header_room;
 	uint64_t bytes;
-	uint8_t *header; /* behind the entries */
+	bool shares;                        /* this send has entries that are not copied … */
+	uint8_t kinds[NR_SEND_ENTRIES_MAX]; /* … enum nr_send_kind */
+	uint8_t *header;                    /* behind the entries */
 	struct iovec vector[];
 };
 
@@ -94,10 +99,32 @@ static bool room(const struct nr_sender *s)
 	       s->header_used + NR_REPLY_ERROR_MAX <= s->header_room && s->bytes < NR_SEND_BYTES;
 }
 
-static void add(struct nr_sender *s, void *data, size_t length)
+static void add(struct nr_sender *s, void *data, size_t length, enum nr_send_kind kind)
 {
+	s->shares |= kind != NR_SEND_COPY;
+	s->kinds[s->entries] = (uint8_t)kind;
 	s->vector[s->entries++] = (struct iovec){ data, length };
 	s->bytes += length;
+}
+
+/* Memory of KIND, LENGTH bytes: by reference, if that is possible and pays. */
+static void add_memory(struct nr_sender *s, void *data, size_t length, enum nr_buffer_kind kind)
+{
+	bool share = kind == NR_BUFFER_LASTING && length >= s->connection->share_min;
+
+	add(s, data, length, share ? NR_SEND_SHARE : NR_SEND_COPY);
+}
+
+/* The data of SEGMENT but for its first TAKEN bytes. */
+static void add_segment(struct nr_sender *s, const struct nr_segment *segment, uint64_t taken)
+{
+	const struct nr_buffer *owner = segment->owner;
+	enum nr_buffer_kind kind = owner ? owner->kind : NR_BUFFER_PLAIN;
+
+	if (kind == NR_BUFFER_PIPE)
+		add(s, (void *)(intptr_t)owner->pipe, segment->length - taken, NR_SEND_PIPE);
+	else
+		add_memory(s, segment->data + taken, segment->length - taken, kind);
 }
 
 /* LENGTH bytes were encoded behind the headers so far. */
@@ -107,11 +134,12 @@ static void add_header(struct nr_sender *s, size_t length)
 	struct iovec *last = s->entries ? &s->vector[s->entries - 1] : NULL;
 
 	s->header_used += (uint32_t)length;
-	if (last && (uint8_t *)last->iov_base + last->iov_len == at) {
+	if (last && (uint8_t *)last->iov_base + last->iov_len == at &&
+	    s->kinds[s->entries - 1] == NR_SEND_COPY) {
 		last->iov_len += length;
 		s->bytes += length;
 	} else {
-		add(s, at, length);
+		add(s, at, length, NR_SEND_COPY);
 	}
 }
 
@@ -163,10 +191,10 @@ static bool put_plain(struct nr_sender *s, struct nr_reply_cursor *cursor)
 		if (!room(s))
 			return false;
 		if (segment->data) {
-			add(s, segment->data + cursor->taken, left);
+			add_segment(s, segment, cursor->taken);
 		} else {
 			left = nr_min(left, sizeof(zeroes));
-			add(s, zeroes, left);
+			add_memory(s, zeroes, left, NR_BUFFER_LASTING);
 		}
 		advance(cursor, left);
 	}
@@ -212,7 +240,7 @@ static bool put_chunks(struct nr_sender *s, struct nr_command *command,
 							    last && cursor->offset + cursor->run ==
 									    end));
 			}
-			add(s, segment->data, length);
+			add_segment(s, segment, 0);
 			cursor->run -= length;
 		}
 		advance(cursor, length);
@@ -268,7 +296,7 @@ static bool put(struct nr_sender *s, struct nr_command *command)
 	    (command->request.segment_count || command->pieces))
 		return put_read(s, command, &to);
 	if (command->wire.command == NBD_CMD_BLOCK_STATUS && command->memory) {
-		add(s, command->data, command->filled);
+		add(s, command->data, command->filled, NR_SEND_COPY);
 		return true;
 	}
 	if (command->wire.command == NBD_CMD_READ && to.style != NR_REPLY_SIMPLE)
@@ -307,7 +335,7 @@ static void collect_handshake(struct nr_connection *c, struct nr_sender *s)
 	if (!length)
 		return;
 	s->handshake_bytes = length;
-	add(s, (void *)(uintptr_t)output, length);
+	add(s, (void *)(uintptr_t)output, length, NR_SEND_COPY);
 }
 
 void nr_send_flush(struct nr_connection *c)
@@ -327,13 +355,18 @@ void nr_send_flush(struct nr_connection *c)
 	s->entries = 0;
 	s->header_used = 0;
 	s->bytes = 0;
+	s->shares = false;
 	if (c->handshake)
 		collect_handshake(c, s);
 	else
 		collect(c, s);
 	assert(s->entries > 0);
 	s->busy = true;
-	nr_ring_send_vec(c->shard->ring, &s->completion, c->fd, s->vector, s->entries);
+	if (s->shares)
+		nr_ring_send_shared(c->shard->ring, &s->completion, c->fd, s->vector, s->kinds,
+				    s->entries);
+	else
+		nr_ring_send_vec(c->shard->ring, &s->completion, c->fd, s->vector, s->entries);
 }
 
 static void release_list(struct nr_command *command)

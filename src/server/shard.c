@@ -146,6 +146,7 @@ static void tick(struct nr_ring *ring, struct nr_completion *completion)
 	}
 	if (again)
 		nr_shard_want_tick(s);
+	nr_worker_trim(&s->worker);
 }
 
 void nr_shard_want_tick(struct nr_shard *s)

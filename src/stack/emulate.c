@@ -183,4 +183,5 @@ const struct nr_layer_type nr_emulate_type = {
 	.describe = describe,
 	.submit = submit,
 	.done = done,
+	.data_passes = true,
 };

@@ -241,6 +241,21 @@ bool nr_answer_data(struct nr_request *req, void *data, uint64_t length, struct 
 	return false;
 }
 
+/* Where the bytes of a pipe are not: nobody looks there. */
+static uint8_t in_a_pipe;
+
+bool nr_takes_pipe(const struct nr_request *req)
+{
+	return req->internal.takes_pipe;
+}
+
+bool nr_answer_pipe(struct nr_request *req, uint64_t length, struct nr_buffer *pipe)
+{
+	assert(pipe->kind == NR_BUFFER_PIPE);
+	assert(req->internal.takes_pipe);
+	return nr_answer_data(req, &in_a_pipe, length, pipe);
+}
+
 bool nr_answer_hole(struct nr_request *req, uint64_t length)
 {
 	struct nr_segment *last =

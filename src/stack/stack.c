@@ -473,6 +473,15 @@ const char *nr_stack_export_name(const struct nr_stack *stack)
 	return stack->export_name;
 }
 
+bool nr_stack_answers_pass(const struct nr_stack *stack)
+{
+	const struct nr_layer *layer = stack->bottom->internal.done_to;
+
+	while (layer && layer->type->data_passes)
+		layer = layer->internal.done_to;
+	return !layer;
+}
+
 size_t nr_stack_request_bytes(const struct nr_stack *stack, size_t header)
 {
 	return header + sizeof(struct nr_request) + stack->scratch_bytes;

@@ -94,6 +94,9 @@ uint64_t nr_stack_size(const struct nr_stack *stack);
 enum nr_placement nr_stack_placement(const struct nr_stack *stack);
 const char *nr_stack_export_name(const struct nr_stack *stack);
 
+/* Does nothing above the backend look at what a read brings? */
+bool nr_stack_answers_pass(const struct nr_stack *stack);
+
 /* Bytes of a request's memory with room for every layer's scratch, after HEADER bytes. */
 size_t nr_stack_request_bytes(const struct nr_stack *stack, size_t header);
 

@@ -59,7 +59,10 @@ static void free_slabs(struct nr_worker *worker)
 
 void nr_worker_trim(struct nr_worker *worker)
 {
-	if (worker->slots_used == 0 && worker->slab_count > SLABS_KEPT)
+	if (worker->slots_used)
+		return;
+	nr_worker_close_pipes(worker);
+	if (worker->slab_count > SLABS_KEPT)
 		free_slabs(worker);
 }
 
@@ -67,6 +70,8 @@ void nr_worker_fini(struct nr_worker *worker)
 {
 	assert(worker->slots_used == 0);
 	free_slabs(worker);
+	nr_worker_close_pipes(worker);
+	assert(worker->pipe_count == 0);
 	nr_worker_free_handles(worker);
 	assert(worker->sleeper_count == 0);
 	free(worker->sleepers);

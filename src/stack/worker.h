@@ -27,6 +27,7 @@ enum nr_request_state {
 
 struct nr_handle;
 struct nr_handles;
+struct nr_pipe;
 struct nr_slab;
 struct nr_sleeper;
 
@@ -44,6 +45,8 @@ struct nr_worker {
 	unsigned slab_count;
 	struct nr_handle *free_handles; /* of buffers; see buffer.c */
 	struct nr_handles *handles;
+	struct nr_pipe *free_pipes;  /* see pipe.c */
+	unsigned pipe_count;         /* in use and free */
 	struct nr_sleeper *sleepers; /* a heap; see sleep.c */
 	size_t sleeper_count, sleeper_room;
 	struct nr_completion alarm;
@@ -75,6 +78,9 @@ void nr_request_release(struct nr_request *req, size_t header);
 
 /* Give memory back that a rush of requests has left; when there is none under way. */
 void nr_worker_trim(struct nr_worker *worker);
+
+/* For nr_worker_trim and nr_worker_fini: close the pipes that nobody uses. */
+void nr_worker_close_pipes(struct nr_worker *worker);
 
 /* For workers without a ring: resume those whose time has come. */
 void nr_worker_wake_sleepers(struct nr_worker *worker);

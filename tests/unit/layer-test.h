@@ -59,6 +59,7 @@ struct layer_options {
 	unsigned workers;                    /* 0: 1 */
 	bool ring;                           /* each worker has a ring, for layers that do I/O */
 	bool read_only;                      /* as -r */
+	bool takes_pipes;                    /* reads may be answered out of pipes */
 	uint64_t slots_max;                  /* requests of a worker, 0: no limit */
 	uint64_t segment_bytes;              /* writes come in segments of this many, 0: one */
 	const char *export_name;             /* NULL: "" */
