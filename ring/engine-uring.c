@@ -40,6 +40,10 @@
 /* The kernel cuts longer transfers; a multiple of every block size. */
 #define TRANSFER_MAX 0x7ff00000u
 
+#define SPIN_LOOKS 32u /* between two looks at the clock */
+#define SPIN_MISSES 4u /* in vain in a row, after which … */
+#define SPIN_SKIPS 16u /* … so many sleeps come without looking */
+
 /* The engine's bits of nr_completion.flags; they outlive one operation. */
 enum {
 	MORE_LIKELY = NR_ATTEMPT_KEPT_A, /* the last receive left something behind */
@@ -476,6 +480,53 @@ static bool arm_wake(struct nr_engine *e)
 	return true;
 }
 
+static uint64_t uring_now(struct nr_engine *e)
+{
+	struct timespec now;
+
+	(void)e;
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Nothing of the kernel's: the other half of the processor may have this one's time. */
+static inline void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+/*
+ * Look for completions for a while instead of sleeping: who is asked again at once
+ * saves falling asleep and being woken.  When it was in vain some times in a row, the
+ * requests come further apart than that, and it is tried now and then only.
+ */
+static bool spin(struct nr_engine *e)
+{
+	uint64_t until;
+
+	if (e->spin_skips > 0) {
+		e->spin_skips--;
+		return false;
+	}
+	until = uring_now(e) + e->spin_ns;
+	do {
+		for (unsigned i = 0; i < SPIN_LOOKS; i++) {
+			if (have_completions(e) || kernel_has_more(e)) {
+				e->spin_misses = 0;
+				return true;
+			}
+			relax();
+		}
+	} while (uring_now(e) < until);
+	if (++e->spin_misses >= SPIN_MISSES)
+		e->spin_skips = SPIN_SKIPS;
+	return false;
+}
+
 static void report_shared(struct nr_engine *e)
 {
 	struct nr_completion *c;
@@ -502,6 +553,11 @@ static void uring_turn(struct nr_engine *e, bool wait)
 	if (unlikely(!arm_wake(e)))
 		wait = false;
 	submit = publish(e);
+	if (wait && e->spin_ns) {
+		enter(e, submit, 0);
+		submit = 0;
+		wait = !have_completions(e) && !spin(e);
+	}
 	if (have_completions(e))
 		wait = false;
 	if (submit > 0 || wait || kernel_has_more(e))
@@ -560,15 +616,6 @@ static void uring_wake(struct nr_engine *e)
 {
 	/* Fails only when the counter is full, and then the reader is awake. */
 	(void)eventfd_write(e->wake_fd, 1);
-}
-
-static uint64_t uring_now(struct nr_engine *e)
-{
-	struct timespec now;
-
-	(void)e;
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 const struct nr_engine_type nr_engine_uring = {

@@ -101,6 +101,7 @@ struct nr_ring_options {
 	unsigned entries;    /* submission queue, power of two; 0: 256 */
 	size_t arena_bytes;  /* memory of the arena, 0: 256 MiB; touched only as it is used */
 	size_t pinned_bytes; /* how much of it to register and keep, 0: 32 MiB */
+	uint32_t spin_ns;    /* look for so long before sleeping; 0: sleep at once */
 	const char *engine;  /* NULL: the product's; "sim": the deterministic one */
 };
 

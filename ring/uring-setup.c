@@ -442,6 +442,7 @@ int nr_uring_create(struct nr_engine **engine, struct nr_ring *ring,
 		return nr_error_set(error, -ENOMEM, "not enough memory for a ring");
 	e->ring = ring;
 	e->pause.tv_nsec = PAUSE_NANOSECONDS;
+	e->spin_ns = options->spin_ns;
 	nr_uring_share_init(&e->share);
 	/* Not EFD_NONBLOCK: the ring's read would end with EAGAIN and not wait. */
 	e->wake_fd = eventfd(0, EFD_CLOEXEC);

@@ -75,6 +75,9 @@ struct nr_engine {
 	pid_t owner;
 
 	struct __kernel_timespec pause; /* before a file is tried again */
+
+	uint32_t spin_ns;                 /* 0: sleep at once */
+	unsigned spin_misses, spin_skips; /* in vain, in a row; sleeps to come without looking */
 };
 
 /* uring-setup.c */

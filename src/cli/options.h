@@ -52,6 +52,7 @@ struct nr_options {
 	const char *run;         /* --run; NULL: none */
 	const char *export_name; /* -e; "" by default */
 	unsigned workers;        /* -t; 0: one per CPU */
+	unsigned spin;           /* --spin, microseconds */
 	const char *log;         /* as nr_log_open wants it; NULL: not given */
 	unsigned verbose;
 	unsigned debug_plan; /* -D nbdring.plan */

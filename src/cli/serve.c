@@ -186,6 +186,7 @@ static int start_server(struct serving *s, struct nr_error *error)
 			.no_contexts = options->no_contexts,
 		},
 		.workers = s->plan->worker_count,
+		.spin_ns = options->spin * 1000u,
 		.single = options->single,
 	};
 	int fd, err;

@@ -11,6 +11,7 @@
 #include "src/server/shard.h"
 
 const struct nr_handshake_config *nr_server_handshake_config(const struct nr_server *server);
+uint32_t nr_server_spin_ns(const struct nr_server *server);
 struct nr_exports *nr_server_exports(struct nr_server *server);
 struct nr_shard *nr_server_shard(struct nr_server *server, unsigned index);
 uint64_t nr_server_next_session(struct nr_server *server);

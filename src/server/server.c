@@ -56,6 +56,11 @@ const struct nr_handshake_config *nr_server_handshake_config(const struct nr_ser
 	return &server->config.handshake;
 }
 
+uint32_t nr_server_spin_ns(const struct nr_server *server)
+{
+	return server->config.spin_ns;
+}
+
 struct nr_exports *nr_server_exports(struct nr_server *server)
 {
 	return server->exports;

@@ -24,6 +24,7 @@ struct nr_server_config {
 	const struct nr_plan *plan; /* the caller's; outlives the server */
 	struct nr_handshake_config handshake;
 	unsigned workers;       /* 0: one per CPU */
+	uint32_t spin_ns;       /* how long a worker looks before it sleeps */
 	unsigned grace_seconds; /* how long stop waits for clients that do not
 					       * take their replies; 0: 10 */
 	bool single;            /* -s: stop when the first connection has ended */

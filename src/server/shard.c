@@ -210,7 +210,8 @@ static void *run(void *argument)
 int nr_shard_init(struct nr_shard *s, struct nr_server *server, unsigned index, unsigned count,
 		  struct nr_error *error)
 {
-	struct nr_ring_options options = { 0 }; /* the ring's own choices */
+	/* For the rest, the ring's own choices. */
+	struct nr_ring_options options = { .spin_ns = nr_server_spin_ns(server) };
 	int err = nr_ring_create(&s->ring, &options, error);
 
 	if (err)

@@ -345,6 +345,7 @@ static void refusals(void **state)
 	REFUSED("--pidfile needs a path, not an empty value", "-P", "");
 	REFUSED("--threads=many is not possible: write a number from 0 to 1024", "-t", "many");
 	REFUSED("--threads=1025 is not possible: write a number from 0 to 1024", "-t", "1025");
+	REFUSED("--spin=10001 is not possible: write a number from 0 to 10000", "--spin=10001");
 	REFUSED("--mask-handshake=65536 is not possible: write a number from 0 to 65535",
 		"--mask-handshake=65536");
 	REFUSED("--log=here is not possible: write stderr, syslog, null, default, or a path that "

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #define SENDERS 4
 #define MESSAGES 50000
@@ -95,6 +96,27 @@ struct flag {
 	struct nr_ring *ring;
 	unsigned delivered;
 };
+
+/* Looking first must lose nothing, and end when there is nothing for long. */
+static void a_ring_that_looks_before_it_sleeps(void **state)
+{
+	struct nr_ring_options options = { .entries = 64, .spin_ns = 20000 };
+	struct operation timer;
+	struct nr_error error;
+	struct timespec before, after;
+	struct nr_ring *ring;
+
+	assert_int_equal(nr_ring_create(&ring, &options, &error), 0);
+	flood(ring, 50);
+	operation_init(&timer);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
+	nr_ring_timeout(ring, &timer.c, 200000000);
+	assert_int_equal(operation_wait(ring, &timer), -ETIME);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+	after.tv_sec -= before.tv_sec;
+	assert_true(after.tv_sec * 1000000000 + after.tv_nsec - before.tv_nsec < 100000000);
+	nr_ring_destroy(ring);
+}
 
 static void raise_flag(struct nr_ring *ring, struct nr_message *m)
 {
@@ -264,6 +286,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		ring_test(no_message_is_lost_and_order_is_kept),
 		ring_test(messages_wake_a_ring_that_sleeps_now_and_then),
+		cmocka_unit_test(a_ring_that_looks_before_it_sleeps),
 		ring_test(a_message_ends_sleep),
 		ring_test(the_owner_may_post_to_itself),
 		cmocka_unit_test(two_rings_in_two_threads),
