@@ -3,7 +3,7 @@
  * The filters about the server as a whole: exitlast and exitwhen, which end it, and
  * exportname.
  */
-#include "tests/unit/layer-test.h"
+#include "session-test.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -23,33 +23,6 @@ static const struct nr_layer_type *const types[] = {
 };
 static const struct layer_options options = { .types = types, .workers = 2 };
 
-static struct nr_session unix_session(void)
-{
-	struct nr_session s = { .id = 1, .export_name = "", .peer = "unix" };
-
-	s.address.ss_family = AF_UNIX;
-	s.has_credentials = true;
-	s.pid = 1234;
-	s.uid = 1000;
-	s.gid = 100;
-	return s;
-}
-
-static int admit(struct layer_test *t, struct nr_session *s)
-{
-	struct nr_error error = { 0 };
-	int err = nr_stack_admit(layer_test_stack(t), s, &error);
-
-	assert_int_equal(err, error.code);
-	assert_true(!err || (error.text[0] && !strchr(error.text, '\n')));
-	return err;
-}
-
-static void leave(struct layer_test *t, struct nr_session *s)
-{
-	nr_stack_leave(layer_test_stack(t), s);
-}
-
 static const struct nr_layer_type *backend_named(const char *name)
 {
 	for (unsigned i = 0; nr_backends[i]; i++)
@@ -57,38 +30,6 @@ static const struct nr_layer_type *backend_named(const char *name)
 			return nr_backends[i];
 	fail_msg("there is no backend %s", name);
 	return NULL;
-}
-
-static double seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-static char here[64];
-
-static void write_file(const char *name, const char *text)
-{
-	char path[128], path_new[140];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "%s/%s", here, name);
-	snprintf(path_new, sizeof(path_new), "%s.new", path);
-	file = fopen(path_new, "we");
-	assert_non_null(file);
-	assert_true(fputs(text, file) >= 0);
-	assert_int_equal(fclose(file), 0);
-	assert_int_equal(rename(path_new, path), 0);
-}
-
-static void remove_file(const char *name)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "%s/%s", here, name);
-	assert_int_equal(unlink(path), 0);
 }
 
 /* exitlast and exitwhen: a server that only writes down that it shall stop. */
@@ -427,17 +368,6 @@ static void exportname_parameters_that_cannot_be(void **state)
 	layer_test_refused(&options, &error, "exportname exportdesc=short | memory 1M");
 	assert_non_null(strstr(error.text, "fixed:TEXT"));
 	layer_test_refused(&options, &error, "exportname exportname-list=some | memory 1M");
-}
-
-static int set_up(void **state)
-{
-	snprintf(here, sizeof(here), "/tmp/test-exit-XXXXXX");
-	return mkdtemp(here) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-	return rmdir(here);
 }
 
 int main(void)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The filters that decide who is served, how fast and how long: limit, ip, rate,
- * time-limit; and all of the family around random requests.
+ * The filters that decide who is served and how long: limit, ip, time-limit; and the
+ * numbers that this family takes.
  */
-#include "tests/unit/layer-test.h"
+#include "session-test.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -21,25 +21,12 @@
 #include "filters/filters.h"
 #include "filters/ip-rule.h"
 #include "filters/policy-text.h"
-#include "filters/rate-bucket.h"
 
 static const struct nr_layer_type *const types[] = {
 	&nr_limit_type,    &nr_ip_type,       &nr_rate_type,       &nr_time_limit_type,
 	&nr_exitlast_type, &nr_exitwhen_type, &nr_exportname_type, NULL,
 };
 static const struct layer_options options = { .types = types, .workers = 2 };
-
-static struct nr_session unix_session(void)
-{
-	struct nr_session s = { .id = 1, .export_name = "", .peer = "unix" };
-
-	s.address.ss_family = AF_UNIX;
-	s.has_credentials = true;
-	s.pid = 1234;
-	s.uid = 1000;
-	s.gid = 100;
-	return s;
-}
 
 static struct nr_session inet_session(const char *address)
 {
@@ -54,80 +41,6 @@ static struct nr_session inet_session(const char *address)
 		memcpy(&s.address, &in6, sizeof(in6));
 	}
 	return s;
-}
-
-static int admit(struct layer_test *t, struct nr_session *s)
-{
-	struct nr_error error = { 0 };
-	int err = nr_stack_admit(layer_test_stack(t), s, &error);
-
-	assert_int_equal(err, error.code);
-	assert_true(!err || (error.text[0] && !strchr(error.text, '\n')));
-	return err;
-}
-
-static void leave(struct layer_test *t, struct nr_session *s)
-{
-	nr_stack_leave(layer_test_stack(t), s);
-}
-
-static double seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-/* Requests of a session: as layer_start and its like, which know of none. */
-
-static void came_back(struct nr_request *req)
-{
-	*(bool *)((char *)req - 16) = true;
-}
-
-static bool is_back(const struct nr_request *req)
-{
-	return *(const bool *)((const char *)req - 16);
-}
-
-static struct nr_request *start_as(struct layer_test *t, unsigned worker,
-				   struct nr_session *session, enum nr_operation operation,
-				   uint64_t length)
-{
-	static uint8_t zeroes[1 << 20];
-	struct nr_request *req = nr_request_get(layer_client_worker(layer_client(t, worker)),
-						layer_test_stack(t), 16);
-
-	assert_non_null(req);
-	*(bool *)((char *)req - 16) = false;
-	req->operation = operation;
-	req->length = length;
-	req->session = session;
-	req->internal.finished = came_back;
-	if (operation == NR_WRITE) {
-		req->segments[0] = (struct nr_segment){ zeroes, length, NULL };
-		req->segment_count = 1;
-	}
-	nr_stack_submit(layer_test_stack(t), req);
-	return req;
-}
-
-static int wait_for(struct nr_request *req)
-{
-	int error;
-
-	while (!is_back(req))
-		nr_worker_run(req->worker);
-	error = req->error;
-	nr_request_release(req, 16);
-	return error;
-}
-
-static int ask(struct layer_test *t, unsigned worker, struct nr_session *session,
-	       enum nr_operation operation, uint64_t length)
-{
-	return wait_for(start_as(t, worker, session, operation, length));
 }
 
 /* limit */
@@ -460,208 +373,6 @@ static void rates_as_files_hold_them(void **state)
 	assert_false(nr_policy_rate("1\0M", 3, &rate));
 }
 
-/* Buckets. */
-
-#define SECOND UINT64_C(1000000000)
-
-static void bucket_gives_the_burst_at_once_and_the_rest_in_time(void **state)
-{
-	struct nr_bucket b = { 0 };
-	uint64_t now = 1000 * SECOND;
-
-	/* 1000 bits a second, two seconds' worth at hand. */
-	assert_true(nr_bucket_take(&b, now, 1000, 1000, 2 * SECOND) <= now);
-	assert_true(nr_bucket_take(&b, now, 1000, 1000, 2 * SECOND) <= now);
-	assert_int_equal(nr_bucket_take(&b, now, 500, 1000, 2 * SECOND), now + SECOND / 2);
-	assert_int_equal(nr_bucket_take(&b, now, 500, 1000, 2 * SECOND), now + SECOND);
-	/* After a long pause it is full, and not fuller. */
-	now += 3600 * SECOND;
-	assert_int_equal(nr_bucket_take(&b, now, 3000, 1000, 2 * SECOND), now + SECOND);
-}
-
-static void bucket_follows_a_new_rate(void **state)
-{
-	struct nr_bucket b = { 0 };
-	uint64_t now = 1000 * SECOND, until;
-
-	until = nr_bucket_take(&b, now, 8 << 20, 1, 1); /* months */
-	assert_true(until > now + 8000000 * SECOND);
-	assert_true(nr_bucket_rescale(until, now, 1, 8 << 20) <= now + 2 * SECOND);
-	assert_int_equal(nr_bucket_rescale(until, now, 1, 0), now);
-	assert_int_equal(nr_bucket_rescale(until, now, 7, 7), until);
-	/* What was run up is converted, too. */
-	assert_true(nr_bucket_take(&b, now, 8, 8 << 20, 1) <= now + 2 * SECOND);
-	/* Nothing wraps. */
-	for (unsigned i = 0; i < 3000; i++)
-		until = nr_bucket_take(&b, now, UINT64_MAX, 1, 1);
-	assert_true(until > now);
-	assert_true(nr_bucket_rescale(until, now, INT64_MAX, 1) > now);
-}
-
-struct takers {
-	struct nr_bucket bucket;
-};
-
-static void *take_thousand(void *context)
-{
-	struct takers *takers = context;
-
-	for (unsigned i = 0; i < 10000; i++)
-		nr_bucket_take(&takers->bucket, SECOND, 1000, 1000, SECOND);
-	return NULL;
-}
-
-static void bucket_counts_every_taker(void **state)
-{
-	struct takers takers = { 0 };
-	pthread_t thread[8];
-
-	for (unsigned i = 0; i < 8; i++)
-		assert_int_equal(pthread_create(&thread[i], NULL, take_thousand, &takers), 0);
-	for (unsigned i = 0; i < 8; i++)
-		pthread_join(thread[i], NULL);
-	assert_int_equal(takers.bucket.full_at, 80001 * SECOND);
-}
-
-/* rate */
-
-static void rate_slows_down_all_clients_of_an_export(void **state)
-{
-	/* A mebibyte a second, of which 0.1 s at hand. */
-	struct layer_test *t = layer_test_open(&options, "rate rate=8M burstiness=0.1 | memory 4M");
-	struct nr_session a = unix_session(), b = unix_session();
-	double start = seconds();
-
-	assert_int_equal(admit(t, &a), 0);
-	assert_int_equal(admit(t, &b), 0);
-	assert_int_equal(ask(t, 0, &a, NR_WRITE, 256 << 10), 0);
-	assert_int_equal(ask(t, 1, &b, NR_WRITE, 256 << 10), 0);
-	assert_true(seconds() - start >= 0.38);
-	/* Reading has a bucket of its own. */
-	start = seconds();
-	assert_int_equal(ask(t, 0, &a, NR_READ, 64 << 10), 0);
-	assert_int_equal(layer_zero(layer_client(t, 0), 0, 4 << 20, 0), 0);
-	assert_int_equal(layer_trim(layer_client(t, 0), 0, 4 << 20, 0), 0);
-	assert_int_equal(layer_flush(layer_client(t, 0)), 0);
-	assert_true(seconds() - start < 0.3);
-	leave(t, &a);
-	leave(t, &b);
-	layer_test_close(t);
-}
-
-static void connection_rate_is_for_each_client(void **state)
-{
-	struct layer_test *t =
-		layer_test_open(&options, "rate connection-rate=8M burstiness=0.25 | memory 4M");
-	struct nr_session a = unix_session(), b = unix_session();
-	double start = seconds();
-
-	assert_int_equal(admit(t, &a), 0);
-	assert_int_equal(admit(t, &b), 0);
-	assert_int_equal(ask(t, 0, &a, NR_READ, 250 << 10), 0);
-	assert_int_equal(ask(t, 1, &b, NR_READ, 250 << 10), 0);
-	/* The server's own requests are nobody's. */
-	assert_int_equal(ask(t, 0, NULL, NR_READ, 1 << 20), 0);
-	assert_true(seconds() - start < 0.2);
-	assert_int_equal(ask(t, 0, &a, NR_READ, 256 << 10), 0);
-	assert_true(seconds() - start >= 0.2);
-	leave(t, &a);
-	leave(t, &b);
-	layer_test_close(t);
-}
-
-static char here[64];
-
-static void write_file(const char *name, const char *text)
-{
-	char path[128], path_new[140];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "%s/%s", here, name);
-	snprintf(path_new, sizeof(path_new), "%s.new", path);
-	file = fopen(path_new, "we");
-	assert_non_null(file);
-	assert_true(fputs(text, file) >= 0);
-	assert_int_equal(fclose(file), 0);
-	assert_int_equal(rename(path_new, path), 0);
-}
-
-static void remove_file(const char *name)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "%s/%s", here, name);
-	assert_int_equal(unlink(path), 0);
-}
-
-static void sleepers_profit_from_a_new_rate(void **state)
-{
-	for (unsigned i = 0; i < 2; i++) {
-		struct nr_session s = unix_session();
-		struct layer_test *t;
-		struct nr_request *req;
-		struct layer_client *c;
-		double start;
-
-		write_file("rate", "1\n"); /* a bit per second */
-		t = i ? layer_test_open(
-				&options,
-				"rate connection-rate-file=%s/rate burstiness=0.001 | memory 4M",
-				here)
-		      : layer_test_open(
-				&options,
-				"rate rate=1G rate-file=%s/rate burstiness=0.001 | memory 4M",
-				here);
-		c = layer_client(t, 0);
-		assert_int_equal(admit(t, &s), 0);
-		req = start_as(t, 0, &s, NR_READ, 1 << 20);
-		for (start = seconds(); seconds() - start < 0.7;)
-			layer_turn(c);
-		assert_false(is_back(req));
-		write_file("rate", "8G");
-		assert_int_equal(wait_for(req), 0);
-		assert_true(seconds() - start < 5);
-		/* What was run up does not follow the next one. */
-		assert_int_equal(ask(t, 0, &s, NR_READ, 1 << 20), 0);
-		write_file("rate", "nonsense");
-		assert_int_equal(ask(t, 0, &s, NR_READ, 1 << 20), 0);
-		assert_true(seconds() - start < 6);
-		leave(t, &s);
-		layer_test_close(t);
-		remove_file("rate");
-	}
-}
-
-static void rate_parameters_that_cannot_be(void **state)
-{
-	struct nr_error error;
-
-	layer_test_refused(&options, &error, "rate burstiness=0 | memory 1M");
-	assert_non_null(strstr(error.text, "burstiness=0"));
-	layer_test_refused(&options, &error, "rate burstiness=soon | memory 1M");
-	layer_test_refused(&options, &error, "rate rate=fast | memory 1M");
-	write_file("rate", "fast");
-	layer_test_refused(&options, &error, "rate rate-file=%s/rate | memory 1M", here);
-	assert_non_null(strstr(error.text, "does not hold a rate"));
-	remove_file("rate");
-	layer_test_refused(&options, &error, "rate rate-file=%s | memory 1M", here);
-}
-
-static void fast_rates_change_nothing(void **state)
-{
-	struct layer_model model = { .seed = layer_seed(3),
-				     .requests = 2000,
-				     .length_max = 128 << 10,
-				     .trim_zeroes = true,
-				     .check_extents = true };
-	struct layer_test *t = layer_test_open(
-		&options, "rate rate=1T | time-limit | limit | ip | exportname | exitwhen | "
-			  "rate rate=8G burstiness=0.0001 | memory 1M");
-
-	layer_model_run(layer_client(t, 0), &model);
-	layer_test_close(t);
-}
-
 /* time-limit */
 
 static void requests_fail_when_the_time_is_over(void **state)
@@ -700,17 +411,6 @@ static void no_time_limit_when_zero_and_nonsense_refused(void **state)
 	assert_non_null(strstr(error.text, "time-limit=-1"));
 }
 
-static int set_up(void **state)
-{
-	snprintf(here, sizeof(here), "/tmp/test-policy-XXXXXX");
-	return mkdtemp(here) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-	return rmdir(here);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -725,17 +425,9 @@ int main(void)
 		cmocka_unit_test(allow_comes_before_deny),
 		cmocka_unit_test(times_as_people_write_them),
 		cmocka_unit_test(rates_as_files_hold_them),
-		cmocka_unit_test(bucket_gives_the_burst_at_once_and_the_rest_in_time),
-		cmocka_unit_test(bucket_follows_a_new_rate),
-		cmocka_unit_test(bucket_counts_every_taker),
-		cmocka_unit_test(rate_slows_down_all_clients_of_an_export),
-		cmocka_unit_test(connection_rate_is_for_each_client),
-		cmocka_unit_test(sleepers_profit_from_a_new_rate),
-		cmocka_unit_test(rate_parameters_that_cannot_be),
-		cmocka_unit_test(fast_rates_change_nothing),
 		cmocka_unit_test(requests_fail_when_the_time_is_over),
 		cmocka_unit_test(no_time_limit_when_zero_and_nonsense_refused),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }
