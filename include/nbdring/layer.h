@@ -7,7 +7,8 @@
  * stack is a chain of filters over one backend.  A stack is opened once per
  * export and shared by that export's connections; all state of a layer is in
  * its instance, so the same layer may stand twice in one stack and in any
- * number of exports.
+ * number of exports.  What concerns the server as a whole is in memory that the
+ * instances of one use of the layer share (nr_shared_data).
  *
  * A layer is data and a few functions: one `struct nr_layer_type`, listed in
  * backends/table.c or filters/table.c.  A slot that is NULL means "nothing to
@@ -44,7 +45,7 @@
 #pragma GCC visibility push(default) /* what modules call */
 
 /* Raised whenever a structure or a rule here changes. */
-#define NR_LAYER_ABI 1
+#define NR_LAYER_ABI 2
 
 #define NR_NAME_MAX 4096 /* bytes of an export name (protocol, "String values") */
 
@@ -89,9 +90,21 @@ struct nr_layer_type {
 					* parameters are stored */
 	size_t request_size;           /* scratch per request, bytes; see nr_scratch */
 	size_t session_size;           /* state per client, bytes; see nr_session_data */
+	size_t shared_size;            /* state of all exports, bytes; see nr_shared_data */
 
 	/* Are the parameters legal together?  No I/O.  Main thread, at start. */
 	int (*check)(struct nr_layer *layer, struct nr_error *error);
+
+	/*
+	 * The server begins, and ends: called once for this use of the layer, whichever
+	 * exports are opened meanwhile; `start` before the first `open`, `stop` after the
+	 * last `close`.  For an instance with its parameters that is no export's: it is
+	 * never opened and has nothing below.  What the others are to know of it goes
+	 * into nr_shared_data.  May block.  On failure nothing stays behind; `stop` is
+	 * not called.
+	 */
+	int (*start)(struct nr_layer *layer, struct nr_error *error);
+	void (*stop)(struct nr_layer *layer);
 
 	/*
 	 * Get ready to serve the export layer->export_name.  May block; runs on an
@@ -165,6 +178,7 @@ struct nr_layer {
 		struct nr_layer *done_to;   /* nearest above with a done slot; NULL: the top */
 		size_t scratch_offset;
 		size_t session_offset;
+		void *shared;
 		const struct nr_plan *plan;
 		unsigned depth;        /* 0: the backend */
 		_Atomic uint64_t size; /* traits.size, kept up by refresh and resize */
@@ -237,6 +251,15 @@ uint64_t nr_now(struct nr_worker *worker);
  * NULL), and in a stack within a stack, whose layers admit nobody.  Aligned to 16.
  */
 void *nr_session_data(const struct nr_layer *layer, const struct nr_session *session);
+
+/*
+ * What the instances of this use of the layer have in common, whichever export they
+ * are of: type->shared_size bytes, zeroed before `start`, there until `stop` has
+ * returned.  Another use of the layer, also in the same stack, has other memory, and
+ * so has a stack within a stack.  Several threads use it at once, also in `open` and
+ * `close`: atomics protect it.  NULL in `check`.  Aligned to 16.
+ */
+void *nr_shared_data(const struct nr_layer *layer);
 
 /*
  * Read [OFFSET, OFFSET + LENGTH) of the layer below, waiting for it: for `open`

@@ -25,6 +25,7 @@
 #include "src/log/log.h"
 #include "src/protocol/wire.h"
 #include "src/server/server-internal.h"
+#include "src/stack/shared.h"
 #include "src/stack/worker.h"
 
 enum export_state { EXPORT_OPENING, EXPORT_OPEN, EXPORT_CLOSING };
@@ -54,7 +55,7 @@ struct last_flush {
 };
 
 struct nr_exports {
-	const struct nr_plan *plan;
+	struct nr_plan plan; /* with what its stacks share, which is ours */
 	struct nr_offload *offload;
 	struct nr_stack *prepared; /* knows the names; never opened */
 	bool many;
@@ -162,7 +163,7 @@ static int open_new(struct nr_exports *t, struct nr_export *e, struct nr_error *
 	int err;
 
 	pthread_mutex_unlock(&t->mutex);
-	err = nr_stack_open(&e->stack, t->plan, e->name, error);
+	err = nr_stack_open(&e->stack, &t->plan, e->name, error);
 	pthread_mutex_lock(&t->mutex);
 	if (err) {
 		take_out(t, e);
@@ -173,7 +174,7 @@ static int open_new(struct nr_exports *t, struct nr_export *e, struct nr_error *
 	nr_stack_set_keeper(e->stack, &e->keeper);
 	e->home = -1;
 	if (nr_stack_placement(e->stack) == NR_HOME)
-		e->home = (int)(t->next_home++ % t->plan->worker_count);
+		e->home = (int)(t->next_home++ % t->plan.worker_count);
 	e->state = EXPORT_OPEN;
 	pthread_cond_broadcast(&t->changed);
 	return 0;
@@ -504,12 +505,15 @@ int nr_exports_create(struct nr_exports **out, struct nr_server *server, const s
 
 	if (!t)
 		return nr_error_system(error, -ENOMEM, "the export table");
-	t->plan = plan;
+	t->plan = *plan;
+	t->plan.shared = NULL;
 	t->offload = offload;
 	t->server = server;
 	pthread_mutex_init(&t->mutex, NULL);
 	pthread_cond_init(&t->changed, NULL);
-	err = nr_stack_prepare(&t->prepared, plan, error);
+	err = nr_shared_create(&t->plan.shared, plan, error);
+	if (!err)
+		err = nr_stack_prepare(&t->prepared, &t->plan, error);
 	if (!err) {
 		t->many = nr_stack_many(t->prepared);
 		if (t->many) {
@@ -544,6 +548,7 @@ void nr_exports_destroy(struct nr_exports *t)
 		free_export(e);
 	}
 	nr_stack_discard(t->prepared);
+	nr_shared_destroy(t->plan.shared);
 	pthread_cond_destroy(&t->changed);
 	pthread_mutex_destroy(&t->mutex);
 	free(t);

@@ -19,6 +19,7 @@
 #include "nbdring/checked.h"
 #include "src/stack/emulate.h"
 #include "src/stack/params.h"
+#include "src/stack/shared.h"
 #include "src/stack/traits.h"
 #include "src/stack/worker.h"
 
@@ -36,7 +37,8 @@ struct nr_stack {
 	size_t session_bytes;
 	enum nr_placement placement;
 	struct nr_keeper *keeper;
-	struct nr_stack *outer; /* of a stack within a stack */
+	struct nr_stack *outer;       /* of a stack within a stack */
+	struct nr_shared *own_shared; /* of a plan that shares nothing */
 };
 
 /* What struct nr_session's `data` points to; the layers' state follows. */
@@ -112,6 +114,10 @@ static int push_new(struct nr_stack *stack, const struct nr_plan *plan,
 	layer->internal.plan = &stack->context;
 	layer->read_only = plan->read_only;
 	layer->worker_count = plan->worker_count;
+	assert(from || !type->shared_size); /* the core's own layers share nothing */
+	if (from && stack->context.shared)
+		layer->internal.shared =
+			nr_shared_block(stack->context.shared, (size_t)(from - plan->layers));
 	err = nr_params_apply(type->params, type->name, layer->instance,
 			      from ? from->settings : NULL, from ? from->setting_count : 0,
 			      layer->internal.parameters, error);
@@ -136,6 +142,7 @@ static void free_stack(struct nr_stack *stack)
 		stack->top = layer->below;
 		free_layer(layer);
 	}
+	nr_shared_destroy(stack->own_shared);
 	free(stack->export_name);
 	free(stack);
 }
@@ -176,6 +183,16 @@ int nr_stack_prepare(struct nr_stack **out, const struct nr_plan *plan, struct n
 	}
 	*out = stack;
 	return 0;
+}
+
+struct nr_layer *nr_stack_bottom(struct nr_stack *stack)
+{
+	return stack->bottom;
+}
+
+struct nr_layer *nr_stack_top(struct nr_stack *stack)
+{
+	return stack->top;
 }
 
 void nr_stack_discard(struct nr_stack *stack)
@@ -381,6 +398,10 @@ int nr_stack_open(struct nr_stack **out, const struct nr_plan *plan, const char 
 
 	if (!stack)
 		return -ENOMEM;
+	if (!plan->shared) {
+		err = nr_shared_create(&stack->own_shared, plan, error);
+		stack->context.shared = stack->own_shared;
+	}
 	for (size_t i = 0; i < plan->layer_count && !err; i++)
 		err = push_open(stack, plan, plan->layers[i].type, &plan->layers[i], error);
 	if (!err)

@@ -27,6 +27,8 @@ struct nr_plan_layer {
 	size_t setting_count;
 };
 
+struct nr_shared; /* shared.h */
+
 /* layers[0] is the backend, the last one is next to the client. */
 struct nr_plan {
 	struct nr_plan_layer *layers;
@@ -42,6 +44,9 @@ struct nr_plan {
 
 	/* What layers may ask of their surroundings; all may be NULL. */
 	const struct nr_surroundings *surroundings;
+
+	/* What the stacks of this plan share; NULL: each has its own. */
+	struct nr_shared *shared;
 };
 
 struct nr_plan_memory; /* of a plan made from words */
@@ -64,6 +69,10 @@ struct nr_stack;
  */
 int nr_stack_prepare(struct nr_stack **stack, const struct nr_plan *plan, struct nr_error *error);
 void nr_stack_discard(struct nr_stack *stack); /* NULL is allowed */
+
+/* The layers: from the bottom by internal.above, from the top by `below`. */
+struct nr_layer *nr_stack_bottom(struct nr_stack *stack);
+struct nr_layer *nr_stack_top(struct nr_stack *stack);
 
 /* Does the backend serve several disks by name? */
 bool nr_stack_many(const struct nr_stack *prepared);

@@ -18,6 +18,7 @@
 #include "nbdring/checked.h"
 #include "ring/ring.h"
 #include "src/stack/params.h"
+#include "src/stack/shared.h"
 
 #define PLAN_MAX 8192
 #define LAYERS_MAX 16
@@ -33,6 +34,8 @@ struct layer_client {
 
 struct layer_test {
 	struct nr_stack *stack;
+	struct nr_shared *shared;
+	bool shared_is_ours;
 	uint64_t segment_bytes;
 	bool takes_pipes;
 	unsigned client_count;
@@ -115,6 +118,7 @@ __attribute__((format(printf, 3, 0))) static void parse_plan(struct parsed *pars
 		.read_only = options->read_only,
 		.worker_count = options->workers ? options->workers : 1,
 		.aligner = options->aligner,
+		.surroundings = options->surroundings,
 	};
 	/* The text goes from the client down, the plan from the backend up. */
 	parsed->plan.layers = &parsed->layer[LAYERS_MAX];
@@ -138,20 +142,36 @@ __attribute__((format(printf, 3, 0))) static void parse_plan(struct parsed *pars
 	LAYER_CHECK(parsed->plan.layer_count > 0);
 }
 
-__attribute__((format(printf, 4, 0))) static int open_plan(struct nr_stack **stack,
+__attribute__((format(printf, 4, 0))) static int open_plan(struct layer_test *t,
 							   const struct layer_options *options,
 							   struct nr_error *error,
 							   const char *format, va_list arguments)
 {
 	struct parsed *parsed = calloc(1, sizeof(*parsed));
-	int err;
+	int err = 0;
 
 	LAYER_CHECK(parsed);
 	parse_plan(parsed, options, format, arguments);
-	err = nr_stack_open(stack, &parsed->plan, options->export_name ? options->export_name : "",
-			    error);
+	if (options->beside) {
+		t->shared = options->beside->shared;
+	} else {
+		err = nr_shared_create(&t->shared, &parsed->plan, error);
+		t->shared_is_ours = !err;
+	}
+	parsed->plan.shared = t->shared;
+	if (!err)
+		err = nr_stack_open(&t->stack, &parsed->plan,
+				    options->export_name ? options->export_name : "", error);
 	free(parsed);
 	return err;
+}
+
+static void free_test(struct layer_test *t)
+{
+	if (t->shared_is_ours)
+		nr_shared_destroy(t->shared);
+	free(t->client);
+	free(t);
 }
 
 /* Life. */
@@ -206,7 +226,7 @@ struct layer_test *layer_test_open(const struct layer_options *options, const ch
 	if (!options)
 		options = &defaults;
 	va_start(arguments, plan);
-	if (open_plan(&t->stack, options, &error, plan, arguments)) {
+	if (open_plan(t, options, &error, plan, arguments)) {
 		fprintf(stderr, "%s: %s\n", plan, error.text);
 		abort();
 	}
@@ -227,14 +247,16 @@ int layer_test_refused(const struct layer_options *options, struct nr_error *err
 		       const char *plan, ...)
 {
 	static const struct layer_options defaults;
-	struct nr_stack *stack = NULL;
+	struct layer_test *t = calloc(1, sizeof(*t));
 	va_list arguments;
 	int err;
 
+	LAYER_CHECK(t);
 	memset(error, 0, sizeof(*error));
 	va_start(arguments, plan);
-	err = open_plan(&stack, options ? options : &defaults, error, plan, arguments);
+	err = open_plan(t, options ? options : &defaults, error, plan, arguments);
 	va_end(arguments);
+	free_test(t);
 	LAYER_CHECK(err < 0);
 	LAYER_CHECK(error->code == err);
 	LAYER_CHECK(error->text[0] && !strchr(error->text, '\n'));
@@ -267,8 +289,7 @@ void layer_test_close(struct layer_test *t)
 		nr_worker_fini(&t->client[i].worker);
 		nr_ring_destroy(ring);
 	}
-	free(t->client);
-	free(t);
+	free_test(t);
 }
 
 struct nr_stack *layer_test_stack(struct layer_test *t)

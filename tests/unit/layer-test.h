@@ -64,6 +64,12 @@ struct layer_options {
 	uint64_t segment_bytes;              /* writes come in segments of this many, 0: one */
 	const char *export_name;             /* NULL: "" */
 	const struct nr_layer_type *aligner; /* see struct nr_plan */
+	const struct nr_surroundings *surroundings;
+	/*
+	 * Another stack of the same plan, as that of another export of the server; it is
+	 * closed last.
+	 */
+	struct layer_test *beside;
 	const struct nr_layer_type *const *types; /* known besides the built-in ones; NULL-ended */
 };
 
