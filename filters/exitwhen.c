@@ -4,20 +4,20 @@
  * ends, a pipe is closed, a script says so.  From then on nobody is let in, and when
  * the last client has left the server stops.
  *
- * A thread of the instance looks.  The kernel tells it at once about pipes, processes
- * and, where the file system can, files; every so often, and whenever a client comes
- * or goes, it looks at the files and runs the scripts anyway.
+ * One thread looks, from the start of the server to its end, whether or not an export
+ * is in use.  The kernel tells it at once about pipes, processes and, where the file
+ * system can, files; every so often, and whenever a client comes or goes, it looks at
+ * the files and runs the scripts anyway.
  *
- * There is one server in a process, however many exports and instances, so "it has
- * happened" and "how many clients are in" belong to the process.  That is the one
- * thing outside the instance here; a mutex guards it.  It is taken when clients come
- * and go and never for a request.
+ * "It has happened" and "how many clients are in" are of the server, whichever
+ * exports they use: one word, in memory that all instances of this use of the filter
+ * share.  So nobody can come in between the look at the one and the other.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,20 +36,21 @@
 #define WHY_MAX 256
 #define FIXED_FDS 2 /* the watcher's own and inotify's; the pipes and processes follow */
 
-static struct {
-	pthread_mutex_t mutex;
-	unsigned instances;
-	uint64_t clients;
-	bool happened;
-	char why[WHY_MAX];
-} server = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+#define HAPPENED ((uint64_t)1 << 63)
+
+/* Of all exports. */
+struct server {
+	_Atomic uint64_t clients;   /* how many are in, and HAPPENED */
+	char why[WHY_MAX];          /* when HAPPENED is set; the watcher's to write */
+	struct nr_watcher *watcher; /* NULL: nothing is watched; set at the start */
+};
 
 struct exitwhen {
 	struct nr_strings created, deleted, pipes, processes, scripts;
 	const char *poll_text;
 	int poll_ms;
 	struct nr_layer *layer;
-	bool watching;
+	struct server *server;
 	struct nr_watcher watcher;
 	struct pollfd *fds;
 	unsigned fd_count;
@@ -57,24 +58,19 @@ struct exitwhen {
 
 /* What has happened. */
 
-static void note(const char *what, const char *value)
+static bool has_happened(const struct server *server)
 {
-	pthread_mutex_lock(&server.mutex);
-	if (!server.happened)
-		(void)snprintf(server.why, sizeof(server.why), "exitwhen: %s=%.*s", what,
-			       WHY_MAX - 64, value);
-	server.happened = true;
-	pthread_mutex_unlock(&server.mutex);
+	return atomic_load(&server->clients) & HAPPENED;
 }
 
-static bool has_happened(void)
+/* The first one counts. */
+static void note(struct server *server, const char *what, const char *value)
 {
-	bool happened;
-
-	pthread_mutex_lock(&server.mutex);
-	happened = server.happened;
-	pthread_mutex_unlock(&server.mutex);
-	return happened;
+	if (has_happened(server))
+		return;
+	(void)snprintf(server->why, sizeof(server->why), "exitwhen: %s=%.*s", what, WHY_MAX - 64,
+		       value);
+	atomic_fetch_or(&server->clients, HAPPENED);
 }
 
 /* Cannot be looked at (no permission): nothing is known. */
@@ -99,18 +95,18 @@ static void look(struct exitwhen *e)
 
 	for (size_t i = 0; i < e->created.count; i++)
 		if (is_there(e->created.item[i]))
-			note("exit-when-file-created", e->created.item[i]);
+			note(e->server, "exit-when-file-created", e->created.item[i]);
 	for (size_t i = 0; i < e->deleted.count; i++)
 		if (is_gone(e->deleted.item[i]))
-			note("exit-when-file-deleted", e->deleted.item[i]);
+			note(e->server, "exit-when-file-deleted", e->deleted.item[i]);
 	if (e->fd_count == at || poll(e->fds + at, e->fd_count - at, 0) <= 0)
 		return;
 	for (size_t i = 0; i < e->pipes.count; i++, at++)
 		if (e->fds[at].revents)
-			note("exit-when-pipe-closed", e->pipes.item[i]);
+			note(e->server, "exit-when-pipe-closed", e->pipes.item[i]);
 	for (size_t i = 0; i < e->processes.count; i++, at++)
 		if (e->fds[at].revents)
-			note("exit-when-process-exits", e->processes.item[i]);
+			note(e->server, "exit-when-process-exits", e->processes.item[i]);
 }
 
 /* Run COMMAND; false: the watcher is to end. */
@@ -129,7 +125,7 @@ static bool run_script(struct exitwhen *e, const char *command)
 		}
 	} while (!fds[1].revents);
 	if (nr_script_wait(&script) == SCRIPT_SAYS_END)
-		note("exit-when-script", command);
+		note(e->server, "exit-when-script", command);
 	return true;
 }
 
@@ -147,10 +143,10 @@ static bool look_and_run(struct exitwhen *e)
 {
 	drain(e->fds[1].fd);
 	look(e);
-	for (size_t i = 0; i < e->scripts.count && !has_happened(); i++)
+	for (size_t i = 0; i < e->scripts.count && !has_happened(e->server); i++)
 		if (!run_script(e, e->scripts.item[i]))
 			return false;
-	return !has_happened();
+	return !has_happened(e->server);
 }
 
 static void watch(struct nr_watcher *watcher)
@@ -158,16 +154,12 @@ static void watch(struct nr_watcher *watcher)
 	struct exitwhen *e =
 		(struct exitwhen *)((char *)watcher - offsetof(struct exitwhen, watcher));
 	bool polls = e->created.count || e->deleted.count || e->scripts.count;
-	bool idle;
 
 	while (look_and_run(e))
 		if (!nr_watcher_wait(watcher, e->fds, e->fd_count, polls ? e->poll_ms : -1))
 			return;
-	pthread_mutex_lock(&server.mutex);
-	idle = server.happened && server.clients == 0;
-	pthread_mutex_unlock(&server.mutex);
-	if (idle)
-		nr_stop_server(e->layer, server.why);
+	if (atomic_load(&e->server->clients) == HAPPENED)
+		nr_stop_server(e->layer, e->server->why);
 }
 
 /* Clients. */
@@ -175,35 +167,28 @@ static void watch(struct nr_watcher *watcher)
 static int exitwhen_admit(struct nr_layer *layer, struct nr_session *session,
 			  struct nr_error *error)
 {
-	struct exitwhen *e = layer->instance;
-	bool happened;
+	struct server *server = nr_shared_data(layer);
+	uint64_t clients = atomic_load(&server->clients);
 
-	pthread_mutex_lock(&server.mutex);
-	happened = server.happened;
-	if (!happened)
-		server.clients++;
-	pthread_mutex_unlock(&server.mutex);
-	if (happened)
-		return nr_error_set(error, -ESHUTDOWN,
-				    "the server is about to end and lets nobody in any more");
-	if (e->watching)
-		nr_watcher_wake(&e->watcher);
+	do {
+		if (clients & HAPPENED)
+			return nr_error_set(error, -ESHUTDOWN,
+					    "the server is about to end and lets nobody in any "
+					    "more");
+	} while (!atomic_compare_exchange_weak(&server->clients, &clients, clients + 1));
+	if (server->watcher)
+		nr_watcher_wake(server->watcher);
 	return 0;
 }
 
 static void exitwhen_leave(struct nr_layer *layer, struct nr_session *session)
 {
-	struct exitwhen *e = layer->instance;
-	bool last;
+	struct server *server = nr_shared_data(layer);
 
-	pthread_mutex_lock(&server.mutex);
-	server.clients--;
-	last = server.happened && server.clients == 0;
-	pthread_mutex_unlock(&server.mutex);
-	if (last)
-		nr_stop_server(layer, server.why);
-	else if (e->watching)
-		nr_watcher_wake(&e->watcher);
+	if (atomic_fetch_sub(&server->clients, 1) == (HAPPENED | 1))
+		nr_stop_server(layer, server->why);
+	else if (server->watcher)
+		nr_watcher_wake(server->watcher);
 }
 
 /* Life. */
@@ -310,30 +295,19 @@ static int open_fds(struct exitwhen *e, struct nr_error *error)
 			return nr_error_system(error, -errno, "exit-when-process-exits=%s",
 					       e->processes.item[i]);
 		if (fd < 0)
-			note("exit-when-process-exits", e->processes.item[i]);
+			note(e->server, "exit-when-process-exits", e->processes.item[i]);
 		e->fds[e->fd_count++] = (struct pollfd){ .fd = fd, .events = POLLIN };
 	}
 	return 0;
 }
 
-static void let_go(struct exitwhen *e)
-{
-	close_fds(e);
-	pthread_mutex_lock(&server.mutex);
-	if (--server.instances == 0)
-		server.happened = false;
-	pthread_mutex_unlock(&server.mutex);
-}
-
-static int exitwhen_open(struct nr_layer *layer, struct nr_error *error)
+static int exitwhen_start(struct nr_layer *layer, struct nr_error *error)
 {
 	struct exitwhen *e = layer->instance;
 	int err;
 
 	e->layer = layer;
-	pthread_mutex_lock(&server.mutex);
-	server.instances++;
-	pthread_mutex_unlock(&server.mutex);
+	e->server = nr_shared_data(layer);
 	if (!e->created.count && !e->deleted.count && !e->pipes.count && !e->processes.count &&
 	    !e->scripts.count)
 		return 0;
@@ -342,19 +316,20 @@ static int exitwhen_open(struct nr_layer *layer, struct nr_error *error)
 		look(e); /* before the first client can come */
 		err = nr_watcher_start(&e->watcher, watch, error);
 	}
-	e->watching = !err;
 	if (err)
-		let_go(e);
+		close_fds(e);
+	else
+		e->server->watcher = &e->watcher;
 	return err;
 }
 
-static void exitwhen_close(struct nr_layer *layer)
+static void exitwhen_stop(struct nr_layer *layer)
 {
 	struct exitwhen *e = layer->instance;
 
-	if (e->watching)
+	if (e->server->watcher)
 		nr_watcher_stop(&e->watcher);
-	let_go(e);
+	close_fds(e);
 }
 
 static const struct nr_param exitwhen_params[] = {
@@ -426,9 +401,10 @@ const struct nr_layer_type nr_exitwhen_type = {
 	.placement = NR_SPREAD,
 	.params = exitwhen_params,
 	.instance_size = sizeof(struct exitwhen),
+	.shared_size = sizeof(struct server),
 	.check = exitwhen_check,
-	.open = exitwhen_open,
+	.start = exitwhen_start,
+	.stop = exitwhen_stop,
 	.admit = exitwhen_admit,
 	.leave = exitwhen_leave,
-	.close = exitwhen_close,
 };

@@ -85,10 +85,14 @@ static bool stopped_within(double limit)
 
 static void exitlast_stops_after_the_last_of_all_exports(void **state)
 {
-	struct nr_stack *one = open_stack(&nr_exitlast_type, NULL, 0);
-	struct nr_stack *two = open_stack(&nr_exitlast_type, NULL, 0);
+	const struct layer_options first = { .surroundings = &surroundings };
+	struct layer_test *a = layer_test_open(&first, "exitlast | exitlast | memory 1M");
+	const struct layer_options second = { .surroundings = &surroundings, .beside = a };
+	struct layer_test *b = layer_test_open(&second, "exitlast | exitlast | memory 1M");
+	struct nr_stack *one = layer_test_stack(a), *two = layer_test_stack(b);
 	struct nr_session s[3] = { unix_session(), unix_session(), unix_session() };
 
+	stops = 0;
 	assert_int_equal(come(one, &s[0]), 0);
 	assert_int_equal(come(one, &s[1]), 0);
 	assert_int_equal(come(two, &s[2]), 0);
@@ -96,10 +100,43 @@ static void exitlast_stops_after_the_last_of_all_exports(void **state)
 	nr_stack_leave(one, &s[1]);
 	assert_int_equal(stops, 0);
 	nr_stack_leave(two, &s[2]);
-	assert_int_equal(stops, 1);
+	assert_int_equal(stops, 2); /* the filter is there twice */
 	assert_non_null(strstr(stop_why, "exitlast"));
-	nr_stack_close(one);
-	nr_stack_close(two);
+	layer_test_close(b);
+	layer_test_close(a);
+}
+
+/* The last client of one export has left; one of another is still in. */
+static void exitwhen_waits_for_the_clients_of_all_exports(void **state)
+{
+	const struct layer_options first = { .surroundings = &surroundings };
+	struct layer_test *a = layer_test_open(
+		&first, "exitwhen exit-when-file-created=%s/stop | memory 1M", here);
+	const struct layer_options second = { .surroundings = &surroundings, .beside = a };
+	struct layer_test *b = layer_test_open(
+		&second, "exitwhen exit-when-file-created=%s/stop | memory 1M", here);
+	struct nr_session s[3] = { unix_session(), unix_session(), unix_session() };
+	double start;
+	int err = 0;
+
+	stops = 0;
+	assert_int_equal(come(layer_test_stack(a), &s[0]), 0);
+	assert_int_equal(come(layer_test_stack(b), &s[1]), 0);
+	write_file("stop", "");
+	for (start = seconds(); !err && seconds() - start < 5;) {
+		err = come(layer_test_stack(b), &s[2]);
+		if (!err)
+			nr_stack_leave(layer_test_stack(b), &s[2]);
+	}
+	assert_int_equal(err, -ESHUTDOWN);
+	assert_int_equal(come(layer_test_stack(a), &s[2]), -ESHUTDOWN);
+	nr_stack_leave(layer_test_stack(a), &s[0]);
+	assert_int_equal(stops, 0);
+	nr_stack_leave(layer_test_stack(b), &s[1]);
+	assert_int_equal(stops, 1);
+	layer_test_close(b);
+	layer_test_close(a);
+	remove_file("stop");
 }
 
 static void exitwhen_waits_for_those_who_are_in(void **state)
@@ -375,6 +412,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(exitlast_stops_after_the_last_of_all_exports),
 		cmocka_unit_test(exitwhen_waits_for_those_who_are_in),
+		cmocka_unit_test(exitwhen_waits_for_the_clients_of_all_exports),
 		cmocka_unit_test(exitwhen_sees_a_file_go),
 		cmocka_unit_test(exitwhen_sees_a_pipe_close),
 		cmocka_unit_test(exitwhen_sees_a_process_end),

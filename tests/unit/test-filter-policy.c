@@ -95,6 +95,43 @@ static void limit_gives_back_the_place_of_one_who_is_refused_below(void **state)
 	layer_test_close(t);
 }
 
+static void limit_is_for_all_exports_and_export_limit_for_each(void **state)
+{
+	const char *plan = "limit limit=3 export-limit=2 | memory 1M";
+	struct layer_test *a = layer_test_open(&options, "%s", plan), *b;
+	struct layer_options beside = options;
+	struct nr_session s[4] = { unix_session(), unix_session(), unix_session(), unix_session() };
+	struct nr_error error;
+
+	beside.beside = a;
+	b = layer_test_open(&beside, "%s", plan);
+	assert_int_equal(admit(a, &s[0]), 0);
+	assert_int_equal(admit(a, &s[1]), 0);
+	assert_int_equal(nr_stack_admit(layer_test_stack(a), &s[2], &error), -EPERM);
+	assert_non_null(strstr(error.text, "export-limit=2"));
+	/* The refusal took no place of the server's. */
+	assert_int_equal(admit(b, &s[2]), 0);
+	assert_int_equal(nr_stack_admit(layer_test_stack(b), &s[3], &error), -EPERM);
+	assert_ptr_equal(strstr(error.text, "limit=3"), error.text);
+	leave(a, &s[0]);
+	assert_int_equal(admit(b, &s[3]), 0);
+	leave(a, &s[1]);
+	leave(b, &s[2]);
+	leave(b, &s[3]);
+	layer_test_close(b);
+	layer_test_close(a);
+}
+
+static void a_limit_that_is_never_reached_is_refused(void **state)
+{
+	struct nr_error error;
+
+	layer_test_refused(&options, &error, "limit export-limit=1 | memory 1M");
+	assert_non_null(strstr(error.text, "limit=0"));
+	layer_test_refused(&options, &error, "limit limit=4 export-limit=4 | memory 1M");
+	layer_test_close(layer_test_open(&options, "limit limit=0 export-limit=1 | memory 1M"));
+}
+
 struct crowd {
 	struct layer_test *t;
 	_Atomic unsigned in, most;
@@ -417,6 +454,8 @@ int main(void)
 		cmocka_unit_test(limit_lets_in_so_many_at_once),
 		cmocka_unit_test(limit_is_one_unless_told_and_none_when_zero),
 		cmocka_unit_test(limit_gives_back_the_place_of_one_who_is_refused_below),
+		cmocka_unit_test(limit_is_for_all_exports_and_export_limit_for_each),
+		cmocka_unit_test(a_limit_that_is_never_reached_is_refused),
 		cmocka_unit_test(limit_holds_when_many_come_at_once),
 		cmocka_unit_test(rules_for_addresses_and_networks),
 		cmocka_unit_test(rules_for_unix_and_vsock),
