@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * So many bits per second, per export and per connection.
+ * So many bits per second, for the server, for each export and for each connection.
  *
- * There are four buckets (rate-bucket.h): reading and writing have one each, of the
- * export and of the client.  A request takes from the two that concern it, and
- * sleeps until the later of the two times it is told.  Workers share the
+ * There are six buckets (rate-bucket.h): reading and writing have one each, of the
+ * server, of the export and of the client.  A request takes from the three that
+ * concern it, and sleeps until the latest of the times it is told.  Workers share the
  * words of the buckets and the rates and never wait for each other.
  *
- * A rate can come from a file.  A thread of the instance reads it twice a second;
- * requests never do.  Then sleepers look up in short intervals, so that someone who
+ * What is the server's is in memory that all instances of this use of the filter
+ * share, its rate too: an export that is opened later begins with the rate that holds.
+ *
+ * A rate can come from a file.  A thread of the instance reads it twice a second
+ * (that of the server is read by every instance); requests never do.  Then sleepers look up in short intervals, so that someone who
  * was made to wait for an hour profits from a higher rate, too: a time that was
  * worked out from one rate is kept together with that rate, and what is left of it
  * is converted.
@@ -29,7 +32,13 @@
 #define LOOK_UP_NS 250000000u /* how long a sleeper sleeps at a time when rates may change */
 
 enum direction { READING, WRITING, DIRECTIONS };
-enum scope { OF_EXPORT, OF_CONNECTION, SCOPES };
+enum scope { OF_SERVER, OF_EXPORT, OF_CONNECTION, SCOPES };
+
+/* Of all exports. */
+struct server {
+	struct nr_bucket bucket[DIRECTIONS];
+	_Atomic uint64_t known; /* bits per second, and 1; 0: no export was opened yet */
+};
 
 struct rate {
 	uint64_t start[SCOPES]; /* bits per second, as given; 0: any */
@@ -37,8 +46,10 @@ struct rate {
 	const char *burstiness;
 	uint64_t burst; /* nanoseconds */
 	bool watched;
-	_Atomic uint64_t now[SCOPES]; /* bits per second; the watcher's to change */
+	_Atomic uint64_t now[SCOPES]; /* bits per second; the watcher's to change; not the
+				       * server's */
 	struct nr_bucket bucket[DIRECTIONS];
+	struct server *server;
 	struct nr_watcher watcher;
 };
 
@@ -53,13 +64,24 @@ struct state {
 	uint64_t rate[SCOPES];  /* and the rate by which that was found; 0: no wait */
 };
 
-static const char *const file_names[SCOPES] = { "rate-file", "connection-rate-file" };
+static const char *const file_names[SCOPES] = { "rate-file", "export-rate-file",
+						"connection-rate-file" };
 
 /* Requests. */
 
 static uint64_t rate_now(struct rate *r, enum scope scope)
 {
+	if (scope == OF_SERVER)
+		return atomic_load_explicit(&r->server->known, memory_order_relaxed) - 1;
 	return atomic_load_explicit(&r->now[scope], memory_order_relaxed);
+}
+
+static void set_rate(struct rate *r, enum scope scope, uint64_t rate)
+{
+	if (scope == OF_SERVER)
+		atomic_store(&r->server->known, rate + 1);
+	else
+		atomic_store(&r->now[scope], rate);
 }
 
 /* Go on, or sleep (on). */
@@ -67,7 +89,8 @@ static void sleep_or_pass(struct nr_layer *layer, struct nr_request *req, const 
 			  uint64_t now)
 {
 	const struct rate *r = layer->instance;
-	uint64_t until = nr_max(s->until[OF_EXPORT], s->until[OF_CONNECTION]);
+	uint64_t until =
+		nr_max(nr_max(s->until[OF_SERVER], s->until[OF_EXPORT]), s->until[OF_CONNECTION]);
 
 	if (until <= now)
 		nr_pass(layer, req);
@@ -87,24 +110,25 @@ static void take(struct rate *r, struct state *s, enum scope scope, struct nr_bu
 static void rate_submit(struct nr_layer *layer, struct nr_request *req)
 {
 	struct rate *r = layer->instance;
+	bool writes = req->operation == NR_WRITE;
 	struct connection *connection;
 	struct state *s;
 	uint64_t now;
 
 	/* What carries no data costs nothing on the wire. */
 	if ((req->operation != NR_READ && req->operation != NR_WRITE) ||
-	    (!rate_now(r, OF_EXPORT) && !rate_now(r, OF_CONNECTION))) {
+	    (!rate_now(r, OF_SERVER) && !rate_now(r, OF_EXPORT) && !rate_now(r, OF_CONNECTION))) {
 		nr_pass(layer, req);
 		return;
 	}
 	s = nr_scratch(layer, req);
 	memset(s, 0, sizeof(*s));
 	now = nr_now(req->worker);
-	take(r, s, OF_EXPORT, &r->bucket[req->operation == NR_WRITE], now, req->length);
+	take(r, s, OF_SERVER, &r->server->bucket[writes], now, req->length);
+	take(r, s, OF_EXPORT, &r->bucket[writes], now, req->length);
 	connection = nr_session_data(layer, req->session);
 	if (connection)
-		take(r, s, OF_CONNECTION, &connection->bucket[req->operation == NR_WRITE], now,
-		     req->length);
+		take(r, s, OF_CONNECTION, &connection->bucket[writes], now, req->length);
 	sleep_or_pass(layer, req, s, now);
 }
 
@@ -160,7 +184,7 @@ static void watch(struct nr_watcher *watcher)
 
 			/* Gone, or half written: what was said last holds. */
 			if (r->file[scope] && !read_rate(r->file[scope], &rate))
-				atomic_store(&r->now[scope], rate);
+				set_rate(r, scope, rate);
 		}
 	}
 }
@@ -181,13 +205,25 @@ static int rate_check(struct nr_layer *layer, struct nr_error *error)
 	return 0;
 }
 
+/* How it begins; a rate of the server that another export has brought stays. */
+static void begin(struct rate *r, enum scope scope, bool from_file, uint64_t rate)
+{
+	uint64_t none = 0;
+
+	if (scope == OF_SERVER && !from_file)
+		atomic_compare_exchange_strong(&r->server->known, &none, rate + 1);
+	else
+		set_rate(r, scope, rate);
+}
+
 static int rate_open(struct nr_layer *layer, struct nr_error *error)
 {
 	struct rate *r = layer->instance;
 
+	r->server = nr_shared_data(layer);
 	for (unsigned scope = 0; scope < SCOPES; scope++) {
 		uint64_t rate = r->start[scope];
-		int err = r->file[scope] ? read_rate(r->file[scope], &rate) : 0;
+		int err = r->file[scope] ? read_rate(r->file[scope], &rate) : -ENOENT;
 
 		if (err == -EINVAL)
 			return nr_error_set(error, err,
@@ -197,7 +233,7 @@ static int rate_open(struct nr_layer *layer, struct nr_error *error)
 		if (err && err != -ENOENT)
 			return nr_error_system(error, err, "%s=%s", file_names[scope],
 					       r->file[scope]);
-		atomic_init(&r->now[scope], rate);
+		begin(r, scope, !err, rate);
 		r->watched = r->watched || r->file[scope];
 	}
 	return r->watched ? nr_watcher_start(&r->watcher, watch, error) : 0;
@@ -215,13 +251,22 @@ static const struct nr_param rate_params[] = {
 	{
 		.name = "rate",
 		.type = NR_PARAM_SIZE,
+		.offset = offsetof(struct rate, start[OF_SERVER]),
+		.fallback = "0",
+		.value = "BITSPERSEC",
+		.help = "bits per second for all clients of the server together; 0: no limit",
+		.manual = "How many bits per second all clients of the server together may "
+			  "read, and how many they may write, whichever exports they use.  "
+			  "C<K>, C<M>, C<G> and so on stand for powers of 1024.  0 is no limit.",
+	},
+	{
+		.name = "export-rate",
+		.type = NR_PARAM_SIZE,
 		.offset = offsetof(struct rate, start[OF_EXPORT]),
 		.fallback = "0",
 		.value = "BITSPERSEC",
 		.help = "bits per second for all clients of an export together; 0: no limit",
-		.manual = "How many bits per second all clients of the export together may "
-			  "read, and how many they may write.  C<K>, C<M>, C<G> and so on stand "
-			  "for powers of 1024.  0 is no limit.",
+		.manual = "The same for all clients of each export.",
 	},
 	{
 		.name = "connection-rate",
@@ -235,12 +280,20 @@ static const struct nr_param rate_params[] = {
 	{
 		.name = "rate-file",
 		.type = NR_PARAM_PATH,
-		.offset = offsetof(struct rate, file[OF_EXPORT]),
+		.offset = offsetof(struct rate, file[OF_SERVER]),
 		.value = "PATH",
 		.help = "file that holds the rate and may change while the server runs",
-		.manual = "Take the rate of the export from this file, now and whenever it "
+		.manual = "Take the rate of the server from this file, now and whenever it "
 			  "changes.  While there is no such file, what was known last holds, to "
 			  "begin with B<rate=>.",
+	},
+	{
+		.name = "export-rate-file",
+		.type = NR_PARAM_PATH,
+		.offset = offsetof(struct rate, file[OF_EXPORT]),
+		.value = "PATH",
+		.help = "the same for the rate of each export",
+		.manual = "The same for the rate of each export.",
 	},
 	{
 		.name = "connection-rate-file",
@@ -267,13 +320,14 @@ static const struct nr_param rate_params[] = {
 const struct nr_layer_type nr_rate_type = {
 	.abi = NR_LAYER_ABI,
 	.name = "rate",
-	.summary = "limits the bandwidth of exports and connections",
+	.summary = "limits the bandwidth of the server, exports and connections",
 	.kind = NR_FILTER,
 	.placement = NR_SPREAD,
 	.params = rate_params,
 	.instance_size = sizeof(struct rate),
 	.request_size = sizeof(struct state),
 	.session_size = sizeof(struct connection),
+	.shared_size = sizeof(struct server),
 	.check = rate_check,
 	.open = rate_open,
 	.submit = rate_submit,

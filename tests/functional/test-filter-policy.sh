@@ -64,6 +64,32 @@ connects || fail "the second one was refused"
 let_go
 stop_server
 
+note "limit: for all exports together, and for each"
+mkdir "$DISK/disks"
+random_file "$DISK/disks/one" 65536
+random_file "$DISK/disks/two" 65536
+# on NAME: the clients below use this export.
+on() {
+	URI="nbd+unix:///$1?socket=$SOCK"
+}
+start_server --filter=limit file dir="$DISK/disks"
+on one
+hold
+on two
+refuses
+let_go
+until_true 10 connects || fail "the place is not free again"
+stop_server
+start_server --filter=limit file dir="$DISK/disks" limit=0 export-limit=1
+on one
+hold
+refuses
+on two
+connects || fail "the limit of one export was counted for another"
+let_go
+stop_server
+refused "export-limit=2" "limit=0" -- -U "$WORK/s" --filter=limit memory 1M export-limit=2
+
 note "ip: users on a Unix socket, addresses on TCP"
 start_server --filter=ip memory 1M "allow=uid:$(id -u)" deny=any
 connects || fail "this user should have been let in"
@@ -111,6 +137,31 @@ until_true 10 process_ended "$copy" || fail "the new rate is not in force"
 wait "$copy" || fail "the copy failed"
 stop_server
 
+note "rate: one for all exports"
+# 600 bytes are at hand, the next one comes in a second.
+echo 8 >"$WORK/rate"
+start_server --filter=rate file dir="$DISK/disks" rate-file="$WORK/rate" burstiness=600
+on one
+connects || fail "the first read had to wait"
+on two
+qemu-io -r -f raw -c "read 0 512" "$URI" >"$WORK/other.log" 2>&1 &
+reader=$!
+sleep 1
+kill -0 "$reader" || fail "another export has a rate of its own"
+echo 8G >"$WORK/rate.new"
+mv "$WORK/rate.new" "$WORK/rate"
+wait "$reader" || fail "the read failed"
+stop_server
+
+note "rate: one for each export"
+start_server --filter=rate file dir="$DISK/disks" export-rate=8 burstiness=600
+for name in one two; do
+	on "$name"
+	timeout 60 qemu-io -r -f raw -c "read 0 512" "$URI" >"$WORK/client.log" 2>&1 ||
+		fail "export $name had to wait for another"
+done
+stop_server
+
 note "time-limit: after it, requests fail"
 start_server --filter=time-limit memory 1M time-limit=0.5
 "$PYTHON" - "$URI" <<-'EOT'
@@ -140,6 +191,23 @@ connects
 kill -0 "$PID" || fail "one is still in"
 let_go
 ended
+
+note "exitlast: the last client of all exports"
+start_server --filter=exitlast file dir="$DISK/disks"
+on one
+hold
+on two
+connects
+sleep 0.3
+kill -0 "$PID" || fail "one is still in, on another export"
+let_go
+ended
+
+note "exitwhen: a file, while no export is in use"
+start_server --filter=exitwhen file dir="$DISK/disks" exit-when-file-created="$WORK/stop"
+touch "$WORK/stop"
+ended
+rm "$WORK/stop"
 
 note "exitwhen: a file; those who are in are served on"
 start_server --filter=exitwhen memory 1M exit-when-file-created="$WORK/stop"

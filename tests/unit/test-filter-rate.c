@@ -100,6 +100,59 @@ static void rate_slows_down_all_clients_of_an_export(void **state)
 	layer_test_close(t);
 }
 
+/*
+ * rate= is for all exports together, export-rate= for each: half a second's worth is at
+ * hand, and is taken from one export before another one asks for as much.
+ */
+static void rate_is_for_the_server_and_export_rate_for_each(void **state)
+{
+	static const struct {
+		const char *plan;
+		bool together;
+	} rows[] = {
+		{ "rate rate=8k burstiness=0.5 | memory 1M", true },
+		{ "rate export-rate=8k burstiness=0.5 | memory 1M", false },
+		{ "rate rate=8G | rate rate=8k burstiness=0.5 | memory 1M", true },
+		{ "rate | rate export-rate=8k burstiness=0.5 | memory 1M", false },
+	};
+
+	for (unsigned i = 0; i < 4; i++) {
+		struct layer_options beside = options;
+		struct nr_request *req;
+		struct layer_test *b;
+
+		beside.beside = layer_test_open(&options, "%s", rows[i].plan);
+		b = layer_test_open(&beside, "%s", rows[i].plan);
+		assert_int_equal(ask(beside.beside, 0, NULL, NR_READ, 512), 0);
+		req = start_as(b, 0, NULL, NR_READ, 512);
+		nr_worker_run(req->worker);
+		assert_int_equal(is_back(req), !rows[i].together);
+		assert_int_equal(wait_for(req), 0);
+		layer_test_close(b);
+		layer_test_close(beside.beside);
+	}
+}
+
+/* An export that is opened later begins with the rate that the server has by then. */
+static void a_later_export_begins_with_the_rate_of_the_server(void **state)
+{
+	struct layer_options beside = options;
+	struct nr_request *req;
+	struct layer_test *b;
+
+	write_file("rate", "8G");
+	beside.beside =
+		layer_test_open(&options, "rate rate=1 rate-file=%s/rate | memory 1M", here);
+	remove_file("rate");
+	b = layer_test_open(&beside, "rate rate=1 rate-file=%s/rate | memory 1M", here);
+	req = start_as(b, 0, NULL, NR_READ, 512);
+	nr_worker_run(req->worker);
+	assert_true(is_back(req));
+	assert_int_equal(wait_for(req), 0);
+	layer_test_close(b);
+	layer_test_close(beside.beside);
+}
+
 static void connection_rate_is_for_each_client(void **state)
 {
 	struct layer_test *t =
@@ -196,6 +249,8 @@ int main(void)
 		cmocka_unit_test(bucket_follows_a_new_rate),
 		cmocka_unit_test(bucket_counts_every_taker),
 		cmocka_unit_test(rate_slows_down_all_clients_of_an_export),
+		cmocka_unit_test(rate_is_for_the_server_and_export_rate_for_each),
+		cmocka_unit_test(a_later_export_begins_with_the_rate_of_the_server),
 		cmocka_unit_test(connection_rate_is_for_each_client),
 		cmocka_unit_test(sleepers_profit_from_a_new_rate),
 		cmocka_unit_test(rate_parameters_that_cannot_be),
