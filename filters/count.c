@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The filter `count`: how many bytes were read, written, zeroed and trimmed, said
- * in one line on standard error when the export is closed.
+ * in one line on standard error when the server ends, all exports together.
  *
- * Each worker counts for itself, in a cache line of its own; only `close` reads
+ * Each worker counts for itself, in a cache line of its own; only `stop` reads
  * what all of them counted.  Requests that failed are not counted.
  */
 #include <errno.h>
@@ -17,13 +17,14 @@ struct counters {
 	uint64_t bytes[NR_OPERATION_COUNT];
 } __attribute__((aligned(64)));
 
+/* Of all exports. */
 struct count {
-	struct counters *worker; /* layer->worker_count of them */
+	struct counters *worker; /* layer->worker_count of them; set at the start */
 };
 
-static int count_open(struct nr_layer *layer, struct nr_error *error)
+static int count_start(struct nr_layer *layer, struct nr_error *error)
 {
-	struct count *count = layer->instance;
+	struct count *count = nr_shared_data(layer);
 	void *memory;
 
 	if (posix_memalign(&memory, 64, layer->worker_count * sizeof(struct counters)))
@@ -36,7 +37,7 @@ static int count_open(struct nr_layer *layer, struct nr_error *error)
 
 static void count_done(struct nr_layer *layer, struct nr_request *req)
 {
-	const struct count *count = layer->instance;
+	const struct count *count = nr_shared_data(layer);
 
 	if (!req->error)
 		count->worker[nr_worker_index(req->worker)].bytes[req->operation] += req->length;
@@ -45,7 +46,7 @@ static void count_done(struct nr_layer *layer, struct nr_request *req)
 
 static uint64_t total(const struct nr_layer *layer, enum nr_operation operation)
 {
-	const struct count *count = layer->instance;
+	const struct count *count = nr_shared_data(layer);
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; i < layer->worker_count; i++)
@@ -53,9 +54,9 @@ static uint64_t total(const struct nr_layer *layer, enum nr_operation operation)
 	return sum;
 }
 
-static void count_close(struct nr_layer *layer)
+static void count_stop(struct nr_layer *layer)
 {
-	const struct count *count = layer->instance;
+	const struct count *count = nr_shared_data(layer);
 
 	fprintf(stderr,
 		"count bytes: read %" PRIu64 ", written %" PRIu64 ", zeroed %" PRIu64
@@ -71,9 +72,9 @@ const struct nr_layer_type nr_count_type = {
 	.summary = "counts bytes read, written, zeroed and trimmed",
 	.kind = NR_FILTER,
 	.placement = NR_SPREAD,
-	.instance_size = sizeof(struct count),
-	.open = count_open,
+	.shared_size = sizeof(struct count),
+	.start = count_start,
+	.stop = count_stop,
 	.done = count_done,
 	.data_passes = true,
-	.close = count_close,
 };

@@ -31,6 +31,11 @@ struct error_filter {
 	struct rule general;
 	struct rule rule[NR_OPERATION_COUNT];
 	uint64_t after, count, seed;
+	struct tally *tally;
+};
+
+/* Of all exports, so that one that is closed and opened again goes on where it was. */
+struct tally {
 	_Atomic uint64_t requests; /* that a rule could strike */
 	_Atomic uint64_t struck;
 };
@@ -196,6 +201,7 @@ static int open_files(struct nr_layer *layer, struct nr_error *error)
 {
 	struct error_filter *e = layer->instance;
 
+	e->tally = nr_shared_data(layer);
 	for (unsigned i = 0; i < NR_OPERATION_COUNT; i++) {
 		struct rule *rule = &e->rule[i];
 
@@ -216,11 +222,11 @@ static bool strikes(struct error_filter *e, const struct rule *rule)
 
 	if (!(rule->chance > 0) || (rule->file && !nr_flagfile_set(rule->file)))
 		return false;
-	n = atomic_fetch_add_explicit(&e->requests, 1, memory_order_relaxed);
+	n = atomic_fetch_add_explicit(&e->tally->requests, 1, memory_order_relaxed);
 	if (n < e->after || !nr_random_hit(nr_random_at(e->seed, n), rule->chance))
 		return false;
 	return e->count == 0 ||
-	       atomic_fetch_add_explicit(&e->struck, 1, memory_order_relaxed) < e->count;
+	       atomic_fetch_add_explicit(&e->tally->struck, 1, memory_order_relaxed) < e->count;
 }
 
 static void submit(struct nr_layer *layer, struct nr_request *req)
@@ -242,6 +248,7 @@ const struct nr_layer_type nr_error_type = {
 	.placement = NR_SPREAD,
 	.params = error_params,
 	.instance_size = sizeof(struct error_filter),
+	.shared_size = sizeof(struct tally),
 	.check = check,
 	.open = open_files,
 	.submit = submit,

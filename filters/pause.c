@@ -32,19 +32,27 @@ static const struct nr_param pause_params[] = {
 		.offset = offsetof(struct pause_filter, path),
 		.value = "SOCKET",
 		.help = "The Unix socket that takes the commands",
-		.manual = "The Unix socket that takes the commands.  It is made when the disk is\n"
-			  "opened and removed when it is closed.",
+		.manual = "The Unix socket that takes the commands.  It is made when the server\n"
+			  "starts and removed when it ends.",
 	},
 	{ .name = NULL },
 };
 
-static int open_control(struct nr_layer *layer, struct nr_error *error)
+static int get_control(struct nr_layer *layer, struct nr_error *error)
 {
 	struct pause_filter *p = layer->instance;
 
 	p->control = nr_pause_control_get(p->path, error);
-	if (!p->control)
-		return error && error->code ? error->code : -EIO;
+	return p->control ? 0 : error && error->code ? error->code : -EIO;
+}
+
+static int open_control(struct nr_layer *layer, struct nr_error *error)
+{
+	struct pause_filter *p = layer->instance;
+	int err = get_control(layer, error);
+
+	if (err)
+		return err;
 	/*
 	 * Requests that this filter has let through must get through: the same filter
 	 * further down would hold them, and they would never end.
@@ -58,7 +66,7 @@ static int open_control(struct nr_layer *layer, struct nr_error *error)
 	return 0;
 }
 
-static void close_control(struct nr_layer *layer)
+static void put_control(struct nr_layer *layer)
 {
 	struct pause_filter *p = layer->instance;
 
@@ -94,10 +102,12 @@ const struct nr_layer_type nr_pause_type = {
 	.params = pause_params,
 	.instance_size = sizeof(struct pause_filter),
 	.request_size = sizeof(struct state),
+	.start = get_control, /* there, and paused or not, while no export is open */
+	.stop = put_control,
 	.open = open_control,
 	.submit = submit,
 	.done = done,
 	.data_passes = true,
 	.resume = submit,
-	.close = close_control,
+	.close = put_control,
 };

@@ -210,6 +210,22 @@ equal "the answer to all sorts" "$(control 'pprrx p r')" PPRRXPR
 stop_server
 [ ! -e "$WORK/pause" ] || fail "the control socket is still there"
 
+note "pause: before the first client, and it stays when the last one has left"
+mkdir "$DISK/disks"
+truncate -s 1M "$DISK/disks/one"
+start_server --filter=pause file dir="$DISK/disks" pause-control="$WORK/pause"
+equal "the answer to p" "$(control p)" P
+for _ in 1 2; do
+	qemu-io -r -f raw -c 'read 0 512' "nbd+unix:///one?socket=$SOCK" >/dev/null &
+	reader=$!
+	sleep 0.5
+	kill -0 "$reader" || fail "the read was not held back"
+	equal "the answer to r" "$(control r)" R
+	wait "$reader" || fail "the read failed"
+	equal "the answer to p" "$(control p)" P
+done
+stop_server
+
 note "pause: twice in a stack, and a socket that was left behind"
 "$PYTHON" -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$WORK/pause"
 start_server --filter=pause --filter=pause memory 1M pause-control="$WORK/pause" \

@@ -70,6 +70,17 @@ latency = stats["read"]["latency_ns"]
 assert 0 < latency["p50"] <= latency["p99"] <= latency["p999"] <= latency["max"], latency
 ' "$WORK/stats" || fail "the JSON is wrong: $(cat "$WORK/stats")"
 
+note "count: all exports together, in one line"
+mkdir "$DISK/disks"
+truncate -s 1M "$DISK/disks/one" "$DISK/disks/two"
+start_server --filter=count file dir="$DISK/disks"
+for name in one two one; do
+	qemu-io -f raw -c "write 0 64k" "nbd+unix:///$name?socket=$SOCK" >/dev/null
+done
+stop_server
+equal "the lines of count" "$(grep -c '^count bytes: ' "$LOG")" 1
+has "$LOG" '^count bytes: read [0-9]+, written 196608, '
+
 note "count"
 start_server --filter=count memory 10M
 work

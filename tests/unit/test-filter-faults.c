@@ -46,6 +46,25 @@ static void test_probabilities_as_people_write_them(void **state)
 		assert_true(probability(wrong[i]) == -1);
 }
 
+/* The count is the server's: it goes on over all exports, and when one is opened again. */
+static void test_errors_are_counted_for_all_exports_together(void **state)
+{
+	const char *plan = "error error-after=2 error-count=1 | memory 1M";
+	struct layer_options beside = { .beside = layer_test_open(NULL, "%s", plan) };
+	struct layer_test *b = layer_test_open(&beside, "%s", plan);
+	uint8_t data[512];
+
+	assert_int_equal(layer_read(layer_client(beside.beside, 0), 0, 512, data), 0);
+	assert_int_equal(layer_read(layer_client(b, 0), 0, 512, data), 0);
+	layer_test_close(b);
+	b = layer_test_open(&beside, "%s", plan);
+	assert_int_equal(layer_read(layer_client(b, 0), 0, 512, data), -EIO);
+	assert_int_equal(layer_read(layer_client(b, 0), 0, 512, data), 0);
+	assert_int_equal(layer_read(layer_client(beside.beside, 0), 0, 512, data), 0);
+	layer_test_close(b);
+	layer_test_close(beside.beside);
+}
+
 static uint64_t duration(const char *text)
 {
 	struct nr_error error = { 0 };
@@ -436,6 +455,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_probabilities_as_people_write_them),
+		cmocka_unit_test(test_errors_are_counted_for_all_exports_together),
 		cmocka_unit_test(test_durations_as_people_write_them),
 		cmocka_unit_test(test_chance_is_even_and_repeats),
 		cmocka_unit_test(test_without_a_rate_nothing_fails),
