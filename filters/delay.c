@@ -3,13 +3,14 @@
  * Slow disks: each operation waits before it goes on down.
  *
  * The wait is a timer of the request's worker; nothing else waits with it, and
- * requests that came together wait together.
+ * requests that came together wait together.  The server keeps the times of coming and
+ * going, which are those of all such filters in the stack together.
  */
 #include <errno.h>
-#include <stdatomic.h>
 
 #include "filters/filters.h"
 #include "filters/value.h"
+#include "nbdring/checked.h"
 
 /* What has a delay of its own. */
 enum delay {
@@ -21,6 +22,7 @@ enum delay {
 	DELAY_CACHE,
 	DELAY_FLUSH,
 	DELAY_OPEN,
+	DELAY_CLOSE,
 	DELAY_COUNT
 };
 
@@ -28,12 +30,7 @@ struct delay_filter {
 	const char *text[DELAY_COUNT], *rdelay, *wdelay;
 	bool fast_zero;
 	uint64_t wait[NR_OPERATION_COUNT]; /* nanoseconds */
-	uint64_t open;
-};
-
-/* Of a client: when its first request may go on; 0 before there was one. */
-struct client {
-	_Atomic uint64_t open_at;
+	uint64_t open, close;
 };
 
 static const char *const names[DELAY_COUNT] = {
@@ -41,6 +38,7 @@ static const char *const names[DELAY_COUNT] = {
 	[DELAY_ZERO] = "delay-zero",       [DELAY_TRIM] = "delay-trim",
 	[DELAY_EXTENTS] = "delay-extents", [DELAY_CACHE] = "delay-cache",
 	[DELAY_FLUSH] = "delay-flush",     [DELAY_OPEN] = "delay-open",
+	[DELAY_CLOSE] = "delay-close",
 };
 
 #define ROW(row_name, field, words, more)                                                       \
@@ -64,9 +62,12 @@ static const struct nr_param delay_params[] = {
 	ROW("delay-extents", text[DELAY_EXTENTS], "How long requests for the map wait", NULL),
 	ROW("delay-cache", text[DELAY_CACHE], "How long cache requests wait", NULL),
 	ROW("delay-flush", text[DELAY_FLUSH], "How long flushes wait", NULL),
-	ROW("delay-open", text[DELAY_OPEN], "How long a client's first requests wait",
-	    "How long a new client waits.  It comes in at once, but the first request that\n"
-	    "it sends waits so long, and so do those that it sends meanwhile."),
+	ROW("delay-open", text[DELAY_OPEN], "How long a client waits to be let in",
+	    "How long a client waits for the answer that it is let in.  One that goes away\n"
+	    "meanwhile is gone at once."),
+	ROW("delay-close", text[DELAY_CLOSE], "How long a client that says goodbye is kept",
+	    "How long the connection stays open when a client has said goodbye.  One that\n"
+	    "leaves without a word is not kept."),
 	{
 		.name = "delay-fast-zero",
 		.type = NR_PARAM_BOOL,
@@ -106,22 +107,24 @@ static int check(struct nr_layer *layer, struct nr_error *error)
 		err = parse(names[i], d->text[i], &d->wait[operations[i]], error);
 	if (!err)
 		err = parse(names[DELAY_OPEN], d->text[DELAY_OPEN], &d->open, error);
+	if (!err)
+		err = parse(names[DELAY_CLOSE], d->text[DELAY_CLOSE], &d->close, error);
 	return err;
 }
 
-/* What is left of the time a new client has to wait. */
-static uint64_t opening(struct nr_layer *layer, struct nr_request *req)
+static void add(uint64_t *time, uint64_t more)
 {
-	struct delay_filter *d = layer->instance;
-	struct client *client = d->open ? nr_session_data(layer, req->session) : NULL;
-	uint64_t now, at = 0;
+	if (!nr_add(*time, more, time))
+		*time = UINT64_MAX;
+}
 
-	if (!client)
-		return 0;
-	now = nr_now(req->worker);
-	if (atomic_compare_exchange_strong(&client->open_at, &at, now + d->open))
-		return d->open;
-	return at > now ? at - now : 0;
+static int admit(struct nr_layer *layer, struct nr_session *session, struct nr_error *error)
+{
+	const struct delay_filter *d = layer->instance;
+
+	add(&session->admit_after, d->open);
+	add(&session->leave_after, d->close);
+	return 0;
 }
 
 static void submit(struct nr_layer *layer, struct nr_request *req)
@@ -133,7 +136,7 @@ static void submit(struct nr_layer *layer, struct nr_request *req)
 		nr_finish(layer, req, -ENOTSUP);
 		return;
 	}
-	wait = d->wait[req->operation] + opening(layer, req);
+	wait = d->wait[req->operation];
 	if (wait)
 		nr_sleep(layer, req, wait);
 	else
@@ -148,8 +151,8 @@ const struct nr_layer_type nr_delay_type = {
 	.placement = NR_SPREAD,
 	.params = delay_params,
 	.instance_size = sizeof(struct delay_filter),
-	.session_size = sizeof(struct client),
 	.check = check,
+	.admit = admit,
 	.submit = submit,
 	.resume = nr_pass,
 };

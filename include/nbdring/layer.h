@@ -58,8 +58,8 @@ enum nr_placement {
 };
 
 /*
- * The client that wants in, or is in.  Read-only for layers, but for what
- * nr_session_data gives them.
+ * The client that wants in, or is in.  Read-only for layers, but for the two times
+ * that `admit` may raise, and what nr_session_data gives them.
  */
 struct nr_session {
 	uint64_t id;                     /* counts up from 1 in this process */
@@ -73,7 +73,14 @@ struct nr_session {
 	bool admitted;          /* all layers have let it in; false in the `leave` that
 				  * follows another layer's refusal */
 	uint32_t pid, uid, gid; /* of the peer when it connected */
-	void *data;             /* the core's: room for nr_session_data */
+	/*
+	 * How long the client waits, nanoseconds: until it is told that it is in; and, when
+	 * it has said goodbye and all is answered, until its connection is closed and
+	 * `leave` is called.  0 before `admit`, which may add to them.  Neither keeps the
+	 * server from stopping, and one that goes away before it is in is not waited for.
+	 */
+	uint64_t admit_after, leave_after;
+	void *data; /* the core's: room for nr_session_data */
 };
 
 /* Called by `exports` once per export: its name and, or NULL, a description. */

@@ -9,6 +9,10 @@
  * set_state is the only writer of the state.  A connection is freed in one
  * place (free_if_over) and only when nothing refers to it: no operation of the
  * ring, no command, no ticket at the export table.
+ *
+ * Layers may want a client to wait: before the answer of the export table is passed
+ * on, as if the table had taken so long; and at the very end of DRAINING, if the client
+ * has said goodbye.
  */
 #include "src/server/connection.h"
 
@@ -24,6 +28,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "nbdring/checked.h"
 #include "src/log/log.h"
 #include "src/server/command.h"
 #include "src/server/limits.h"
@@ -133,6 +138,7 @@ void nr_connection_drop(struct nr_connection *c, const char *why, ...)
 	report(c, NR_LOG_WARNING, text);
 	set_state(c, NR_CONNECTION_DEAD);
 	c->session.gone = true;
+	nr_linger_end(c);
 	/* Whatever the kernel still does with the socket ends now. */
 	shutdown(c->fd, SHUT_RDWR);
 	nr_send_discard(c);
@@ -174,6 +180,21 @@ static void free_connection(struct nr_connection *c)
 	nr_server_let_go(shard->server);
 }
 
+/* A layer wants clients that say goodbye to wait, whether or not they look. */
+static bool is_kept_waiting(struct nr_connection *c)
+{
+	uint64_t wait = c->session.leave_after;
+
+	if (c->linger)
+		return true;
+	if (!wait || !c->export || !c->graceful || c->state == NR_CONNECTION_DEAD ||
+	    c->shard->stopping)
+		return false;
+	c->session.leave_after = 0;
+	c->deadline = 0;
+	return nr_linger_begin(c, wait, false, NULL);
+}
+
 /* True when the connection is no more. */
 static bool free_if_over(struct nr_connection *c)
 {
@@ -195,7 +216,7 @@ static bool free_if_over(struct nr_connection *c)
 		c->refused = NULL;
 		nr_command_release(refused);
 	}
-	if (c->commands || c->asking || !nr_send_idle(c))
+	if (c->commands || c->asking || !nr_send_idle(c) || is_kept_waiting(c))
 		return false;
 	free_connection(c);
 	return true;
@@ -231,10 +252,9 @@ static void give_list(struct nr_connection *c, struct nr_ticket *ticket)
 						   ticket->refusal ? ticket->error.text : NULL);
 }
 
-static void answered(struct nr_ticket *ticket)
+static void take_answer(struct nr_connection *c)
 {
-	struct nr_connection *c = (struct nr_connection *)((char *)ticket->session -
-							   offsetof(struct nr_connection, session));
+	struct nr_ticket *ticket = c->ticket;
 
 	c->asking = false;
 	c->ticket = NULL;
@@ -249,6 +269,22 @@ static void answered(struct nr_ticket *ticket)
 		nr_export_leave(ticket->export, &c->session, &c->shard->worker);
 	nr_ticket_clear(ticket);
 	free(ticket);
+}
+
+static void answered(struct nr_ticket *ticket)
+{
+	struct nr_connection *c = (struct nr_connection *)((char *)ticket->session -
+							   offsetof(struct nr_connection, session));
+	uint64_t wait = ticket->export ? c->session.admit_after : 0;
+
+	/* One that writes no more has nobody to be let in for. */
+	if (wait && c->state == NR_CONNECTION_HANDSHAKE && !c->shard->stopping &&
+	    nr_linger_begin(c, wait, true, take_answer)) {
+		if (!nr_add(c->deadline, wait, &c->deadline))
+			c->deadline = UINT64_MAX;
+		return;
+	}
+	take_answer(c);
 }
 
 static void remember_name(struct nr_connection *c, const char *name)
@@ -511,5 +547,6 @@ void nr_connection_stop(struct nr_connection *c)
 	}
 	if (c->state == NR_CONNECTION_DRAINING)
 		c->deadline = c->shard->stop_drain_at;
+	nr_linger_end(c);
 	nr_shard_activate(c->shard, c);
 }

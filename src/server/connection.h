@@ -2,13 +2,14 @@
 /*
  * A connection: one client's socket, from accept to close.
  *
- * It lives on one shard and is touched by that shard's thread only.  Four files
+ * It lives on one shard and is touched by that shard's thread only.  Five files
  * share the work, each with its part of the struct:
  *
  *   connection.c  the life: negotiation, transmission, draining, closing
  *   receive.c     the window: bytes in, requests recognised
  *   command.c     one request of the client, as pieces down the stack
  *   send.c        replies gathered into one send
+ *   linger.c      waits that layers have asked for
  *
  * Nothing is freed while an operation on it is under way: a connection that
  * ends cancels, waits for the completions and for its requests, then goes.
@@ -41,6 +42,7 @@ enum nr_receive_state {
 };
 
 struct nr_command;
+struct nr_linger;
 struct nr_sender;
 
 struct nr_window {
@@ -100,6 +102,7 @@ struct nr_connection {
 	struct nr_export *export; /* SERVING on: one reference */
 	struct nr_stack *stack;   /* of that export */
 	struct nr_ticket *ticket; /* while asking */
+	struct nr_linger *linger; /* a wait that a layer has asked for; NULL: none */
 	struct nr_session session;
 	struct nr_message message; /* moving */
 	uint8_t *carried;          /* moving: bytes of the window that go along */
@@ -160,5 +163,17 @@ bool nr_send_idle(const struct nr_connection *c);
 void nr_send_discard(struct nr_connection *c);
 /* Give the sender's memory back if it is not in use. */
 void nr_send_release(struct nr_connection *c);
+
+/* linger.c */
+
+/*
+ * Wait for NANOSECONDS or, with WATCH, until the client sends nothing more; then THEN
+ * (or NULL) is called, and the connection is active.  False: there is no memory for
+ * it, and nothing is waited for.
+ */
+bool nr_linger_begin(struct nr_connection *c, uint64_t nanoseconds, bool watch,
+		     void (*then)(struct nr_connection *c));
+/* The wait that is under way, if any, shall end soon. */
+void nr_linger_end(struct nr_connection *c);
 
 #endif

@@ -542,6 +542,7 @@ void *nr_session_data(const struct nr_layer *layer, const struct nr_session *ses
 
 int nr_stack_admit(struct nr_stack *stack, struct nr_session *session, struct nr_error *error)
 {
+	session->admit_after = session->leave_after = 0;
 	if (stack->session_bytes) {
 		struct session_block *block = calloc(1, sizeof(*block) + stack->session_bytes);
 

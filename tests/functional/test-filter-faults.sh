@@ -93,18 +93,32 @@ assert takes(client.zero, 512, 0) >= 0.3
 assert takes(client.flush) < 0.2'
 stop_server
 
-note "delay: a new client"
-start_server --filter=delay memory 1M delay-open=300ms
-for _ in 1 2; do
-	client '
-begin = time.monotonic()
-client.pread(512, 0)
-assert time.monotonic() - begin >= 0.25
-begin = time.monotonic()
-client.pread(512, 0)
-assert time.monotonic() - begin < 0.25'
-done
+note "delay: coming in and going out"
+start_server --filter=delay memory 1M delay-open=300ms delay-close=400ms
+"$PYTHON" - "$URI" <<-'EOT'
+	import sys, time, nbd
+
+	for _ in range(2):
+	    client = nbd.NBD()
+	    begin = time.monotonic()
+	    client.connect_uri(sys.argv[1])
+	    assert time.monotonic() - begin >= 0.3, "it was let in at once"
+	    client.pread(512, 0)
+	    begin = time.monotonic()
+	    client.shutdown()
+	    assert time.monotonic() - begin >= 0.4, "it was let go at once"
+EOT
+nbdinfo --list "$URI" >/dev/null
 stop_server
+
+note "delay: neither keeps the server from stopping"
+start_server --filter=delay memory 1M delay-open=1000000
+qemu-io -r -f raw -c 'read 0 512' "$URI" >"$WORK/client.log" 2>&1 &
+waiting=$!
+sleep 0.5
+kill -0 "$waiting" || fail "it was let in at once"
+stop_server
+wait "$waiting" || true
 refused rdelay "'soon'" -- -U "$WORK/s" --filter=delay memory 1M rdelay=soon
 
 note "short: copies come out right"

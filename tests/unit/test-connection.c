@@ -8,6 +8,8 @@
  *   - all pieces of a write finish in the turn in which it ran out of pieces
  *   - patience is kept after a time of idleness, too
  *   - memory held by those who do not read is got back for those who wait
+ *   - a layer lets a client wait before it is in, or before it is let go, and the
+ *     client goes away, or the server stops
  */
 #undef NDEBUG
 #include <errno.h>
@@ -15,6 +17,7 @@
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,8 +65,36 @@ static const struct nr_layer_type constant = {
 	.submit = submit,
 };
 
-static struct nr_plan_layer layers[] = { { .type = &constant } };
-static struct nr_plan plan = { .layers = layers, .layer_count = 1, .worker_count = 1 };
+/* A filter that lets clients wait, and counts them. */
+
+static _Atomic uint64_t admit_after, leave_after;
+static atomic_uint came, left;
+
+static int admit(struct nr_layer *layer, struct nr_session *session, struct nr_error *error)
+{
+	session->admit_after += admit_after;
+	session->leave_after += leave_after;
+	atomic_fetch_add(&came, 1);
+	return 0;
+}
+
+static void leave(struct nr_layer *layer, struct nr_session *session)
+{
+	atomic_fetch_add(&left, 1);
+}
+
+static const struct nr_layer_type host = {
+	.abi = NR_LAYER_ABI,
+	.name = "host",
+	.summary = "lets clients wait",
+	.kind = NR_FILTER,
+	.placement = NR_SPREAD,
+	.admit = admit,
+	.leave = leave,
+};
+
+static struct nr_plan_layer layers[] = { { .type = &constant }, { .type = &host } };
+static struct nr_plan plan = { .layers = layers, .layer_count = 2, .worker_count = 1 };
 
 static struct nr_server *start(unsigned grace_seconds)
 {
@@ -306,6 +337,154 @@ static void test_memory_held_by_those_who_do_not_read(void **state)
 	close(fd);
 }
 
+#define HOUR (UINT64_C(3600) * 1000000000)
+
+static int let_them_wait(uint64_t before, uint64_t after)
+{
+	admit_after = before;
+	leave_after = after;
+	atomic_store(&came, 0);
+	atomic_store(&left, 0);
+	return 0;
+}
+
+static int nobody_waits(void **state)
+{
+	return let_them_wait(0, 0);
+}
+
+static void becomes(atomic_uint *count, unsigned value)
+{
+	for (unsigned i = 0; atomic_load(count) != value && i < HANGS_MS; i++)
+		pause_ms(1);
+	assert_int_equal(atomic_load(count), value);
+}
+
+static void ask_to_come_in(int fd)
+{
+	uint8_t out[64], greeting[18], *p = out;
+
+	p = nbd_put32(p, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+	p = put_option(p, NBD_OPT_EXPORT_NAME);
+	send_all(fd, out, (size_t)(p - out));
+	receive_all(fd, greeting, sizeof(greeting));
+}
+
+static bool hears_something(int fd, int milliseconds)
+{
+	struct pollfd readable = { .fd = fd, .events = POLLIN };
+
+	return poll(&readable, 1, milliseconds) == 1;
+}
+
+static double seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void test_coming_in_takes_its_time(void **state)
+{
+	struct nr_server *server = start(10);
+	int fd = connect_to(server);
+	double begin = seconds();
+	uint8_t in[10];
+
+	let_them_wait(300000000, 0);
+	ask_to_come_in(fd);
+	send_request(fd, NBD_CMD_READ, 512); /* in advance; it waits, too */
+	receive_all(fd, in, sizeof(in));
+	assert_true(seconds() - begin >= 0.3);
+	take_simple_reply(fd, 512);
+	end(server);
+	close(fd);
+}
+
+/* More of them than there are threads; the worker and the threads are free for others. */
+static void test_those_who_wait_to_come_in_hold_up_nobody(void **state)
+{
+	struct nr_server *server = start(10);
+	int waiting[3 * NR_OFFLOAD_THREADS];
+	uint8_t in[10];
+
+	let_them_wait(HOUR, 0);
+	for (unsigned i = 0; i < 3 * NR_OFFLOAD_THREADS; i++) {
+		waiting[i] = connect_to(server);
+		ask_to_come_in(waiting[i]);
+	}
+	becomes(&came, 3 * NR_OFFLOAD_THREADS);
+	admit_after = 0;
+	assert_serves(server);
+	assert_false(hears_something(waiting[0], 0));
+	end(server); /* does not take an hour */
+	assert_int_equal(atomic_load(&left), 3 * NR_OFFLOAD_THREADS + 1);
+	for (unsigned i = 0; i < 3 * NR_OFFLOAD_THREADS; i++) {
+		receive_all(waiting[i], in, sizeof(in)); /* they were let in at last */
+		close(waiting[i]);
+	}
+}
+
+static void test_one_who_goes_away_before_it_is_in_is_gone_at_once(void **state)
+{
+	struct nr_server *server = start(10);
+	int fd = connect_to(server), other = connect_to(server);
+
+	let_them_wait(HOUR, HOUR);
+	ask_to_come_in(fd);
+	ask_to_come_in(other);
+	becomes(&came, 2);
+	close(fd);
+	becomes(&left, 1);
+	/* Whoever writes no more will ask for nothing. */
+	assert_int_equal(shutdown(other, SHUT_WR), 0);
+	becomes(&left, 2);
+	close(other);
+	end(server);
+}
+
+static void test_leaving_takes_its_time(void **state)
+{
+	struct nr_server *server = start(10);
+	int fd = connect_to(server);
+	double begin;
+	uint8_t byte;
+
+	let_them_wait(0, 300000000);
+	negotiate(fd, false);
+	begin = seconds();
+	send_request(fd, NBD_CMD_DISC, 0);
+	assert_int_equal(shutdown(fd, SHUT_WR), 0); /* as libnbd does; it reads on */
+	assert_true(hears_something(fd, HANGS_MS));
+	assert_int_equal(recv(fd, &byte, 1, 0), 0);
+	assert_true(seconds() - begin >= 0.3);
+	becomes(&left, 1);
+	end(server);
+	close(fd);
+}
+
+static void test_only_goodbyes_take_time_and_not_when_the_server_stops(void **state)
+{
+	struct nr_server *server = start(3600);
+	int rude = connect_to(server), polite = connect_to(server), gone = connect_to(server);
+
+	let_them_wait(0, HOUR);
+	negotiate(gone, false);
+	negotiate(rude, false);
+	negotiate(polite, false);
+	close(rude);
+	becomes(&left, 1);
+	send_request(polite, NBD_CMD_DISC, 0);
+	send_request(gone, NBD_CMD_DISC, 0);
+	close(gone);
+	assert_false(hears_something(polite, 300));
+	assert_int_equal(atomic_load(&left), 1);
+	end(server);
+	assert_int_equal(atomic_load(&left), 3);
+	close(polite);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -315,6 +494,14 @@ int main(void)
 		cmocka_unit_test(test_pieces_that_finish_in_the_turn_that_waits_for_them),
 		cmocka_unit_test(test_patience_after_idleness),
 		cmocka_unit_test(test_memory_held_by_those_who_do_not_read),
+		cmocka_unit_test_teardown(test_coming_in_takes_its_time, nobody_waits),
+		cmocka_unit_test_teardown(test_those_who_wait_to_come_in_hold_up_nobody,
+					  nobody_waits),
+		cmocka_unit_test_teardown(test_one_who_goes_away_before_it_is_in_is_gone_at_once,
+					  nobody_waits),
+		cmocka_unit_test_teardown(test_leaving_takes_its_time, nobody_waits),
+		cmocka_unit_test_teardown(
+			test_only_goodbyes_take_time_and_not_when_the_server_stops, nobody_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

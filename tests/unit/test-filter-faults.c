@@ -334,44 +334,18 @@ static void test_fast_zeroes_can_be_refused_at_once(void **state)
 	layer_test_close(t);
 }
 
-static void came_back(struct nr_request *req)
+/* The server keeps these times; what it is told is the sum of all such filters. */
+static void test_coming_and_going_take_as_long_as_all_filters_say(void **state)
 {
-	/* read_takes sees the state. */
-}
-
-/* Seconds until a read of SESSION is answered. */
-static double read_takes(struct layer_test *t, struct nr_session *session)
-{
-	struct layer_client *c = layer_client(t, 0);
-	struct nr_stack *stack = layer_test_stack(t);
-	struct nr_request *req = nr_request_get(layer_client_worker(c), stack, 0);
-	double begin = now();
-
-	assert_non_null(req);
-	req->operation = NR_READ;
-	req->length = 1;
-	req->session = session;
-	req->internal.finished = came_back;
-	nr_stack_submit(stack, req);
-	do
-		layer_turn(c);
-	while (req->internal.state != NR_REQUEST_IDLE);
-	assert_int_equal(req->error, 0);
-	nr_request_release(req, 0);
-	return now() - begin;
-}
-
-static void test_a_new_clients_first_requests_wait(void **state)
-{
-	struct layer_test *t = layer_test_open(&with_ring, "delay delay-open=80ms | memory 64k");
+	struct layer_test *t = layer_test_open(NULL, "delay delay-open=80ms delay-close=1 | "
+						     "delay delay-open=1s | memory 64k");
 	struct nr_session session = { .id = 1, .export_name = "", .peer = "test" };
 	struct nr_error error;
 
+	session.admit_after = 5; /* of another try */
 	assert_int_equal(nr_stack_admit(layer_test_stack(t), &session, &error), 0);
-	/* The server's own requests do not wait, a client's first one does. */
-	assert_true(read_takes(t, NULL) < 0.08);
-	assert_true(read_takes(t, &session) >= 0.08);
-	assert_true(read_takes(t, &session) < 0.08);
+	assert_int_equal(session.admit_after, 1080000000);
+	assert_int_equal(session.leave_after, 1000000000);
 	nr_stack_leave(layer_test_stack(t), &session);
 	layer_test_close(t);
 }
@@ -386,6 +360,8 @@ static void test_wrong_parameters_of_delay(void **state)
 	assert_non_null(strstr(error.text, "wdelay: 'soon'"));
 	layer_test_refused(NULL, &error, "delay delay-open=-1 | memory 1M");
 	assert_non_null(strstr(error.text, "delay-open: '-1'"));
+	layer_test_refused(NULL, &error, "delay delay-close=1e20 | memory 1M");
+	assert_non_null(strstr(error.text, "delay-close: '1e20'"));
 }
 
 /* short. */
@@ -469,7 +445,7 @@ int main(void)
 		cmocka_unit_test(test_delays_are_of_their_operations),
 		cmocka_unit_test(test_requests_wait_side_by_side),
 		cmocka_unit_test(test_fast_zeroes_can_be_refused_at_once),
-		cmocka_unit_test(test_a_new_clients_first_requests_wait),
+		cmocka_unit_test(test_coming_and_going_take_as_long_as_all_filters_say),
 		cmocka_unit_test(test_wrong_parameters_of_delay),
 		cmocka_unit_test(test_answers_come_in_another_order),
 		cmocka_unit_test(test_late_answers_are_right),
