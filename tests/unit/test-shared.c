@@ -51,10 +51,12 @@ static const struct nr_param diary_params[] = {
 static void write_down(struct nr_layer *layer, const char *what)
 {
 	struct common *common = nr_shared_data(layer);
+	size_t length;
 
 	assert_non_null(common);
 	assert_int_equal((uintptr_t)common % 16, 0);
-	strcat(common->done, what);
+	length = strlen(common->done);
+	snprintf(common->done + length, sizeof(common->done) - length, "%s", what);
 }
 
 static int diary_start(struct nr_layer *layer, struct nr_error *error)
