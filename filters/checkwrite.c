@@ -8,6 +8,7 @@
  * has more than one child under way.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "filters/filters.h"
@@ -162,6 +163,11 @@ static void child_done(struct nr_layer *layer, struct nr_request *child)
 		bool same = req->operation == NR_WRITE ? same_data(req, child) : all_zero(child);
 
 		error = same ? 0 : -EIO;
+		if (!same)
+			nr_layer_log(layer, NR_LAYER_WARNING,
+				     "of %" PRIu64 " bytes at %" PRIu64 ", not all are what was "
+				     "to be written",
+				     child->length, child->offset);
 		s->position = child->offset + child->length;
 	}
 	nr_child_release(child);

@@ -51,6 +51,7 @@ struct exitwhen {
 	int poll_ms;
 	struct nr_layer *layer;
 	struct server *server;
+	bool failing; /* the watcher's: the last script could not be run */
 	struct nr_watcher watcher;
 	struct pollfd *fds;
 	unsigned fd_count;
@@ -64,13 +65,19 @@ static bool has_happened(const struct server *server)
 }
 
 /* The first one counts. */
-static void note(struct server *server, const char *what, const char *value)
+static void note(struct exitwhen *e, const char *what, const char *value)
 {
+	struct server *server = e->server;
+
 	if (has_happened(server))
 		return;
 	(void)snprintf(server->why, sizeof(server->why), "exitwhen: %s=%.*s", what, WHY_MAX - 64,
 		       value);
-	atomic_fetch_or(&server->clients, HAPPENED);
+	if (atomic_fetch_or(&server->clients, HAPPENED))
+		nr_layer_log(e->layer, NR_LAYER_INFO,
+			     "%s=%s: nobody is let in any more; the server stops when the last "
+			     "client has left",
+			     what, value);
 }
 
 /* Cannot be looked at (no permission): nothing is known. */
@@ -95,18 +102,28 @@ static void look(struct exitwhen *e)
 
 	for (size_t i = 0; i < e->created.count; i++)
 		if (is_there(e->created.item[i]))
-			note(e->server, "exit-when-file-created", e->created.item[i]);
+			note(e, "exit-when-file-created", e->created.item[i]);
 	for (size_t i = 0; i < e->deleted.count; i++)
 		if (is_gone(e->deleted.item[i]))
-			note(e->server, "exit-when-file-deleted", e->deleted.item[i]);
+			note(e, "exit-when-file-deleted", e->deleted.item[i]);
 	if (e->fd_count == at || poll(e->fds + at, e->fd_count - at, 0) <= 0)
 		return;
 	for (size_t i = 0; i < e->pipes.count; i++, at++)
 		if (e->fds[at].revents)
-			note(e->server, "exit-when-pipe-closed", e->pipes.item[i]);
+			note(e, "exit-when-pipe-closed", e->pipes.item[i]);
 	for (size_t i = 0; i < e->processes.count; i++, at++)
 		if (e->fds[at].revents)
-			note(e->server, "exit-when-process-exits", e->processes.item[i]);
+			note(e, "exit-when-process-exits", e->processes.item[i]);
+}
+
+/* Said once, until one runs again. */
+static bool script_failed(struct exitwhen *e, const char *command)
+{
+	if (!e->failing)
+		nr_layer_log(e->layer, NR_LAYER_WARNING,
+			     "exit-when-script=%s cannot be run; it is tried again", command);
+	e->failing = true;
+	return true;
 }
 
 /* Run COMMAND; false: the watcher is to end. */
@@ -116,7 +133,7 @@ static bool run_script(struct exitwhen *e, const char *command)
 	struct pollfd fds[2];
 
 	if (nr_script_start(&script, command, NULL, -1))
-		return true; /* next time, perhaps */
+		return script_failed(e, command); /* next time, perhaps */
 	fds[1] = (struct pollfd){ .fd = script.ended, .events = POLLIN };
 	do {
 		if (!nr_watcher_wait(&e->watcher, fds, 2, -1)) {
@@ -124,8 +141,9 @@ static bool run_script(struct exitwhen *e, const char *command)
 			return false;
 		}
 	} while (!fds[1].revents);
+	e->failing = false;
 	if (nr_script_wait(&script) == SCRIPT_SAYS_END)
-		note(e->server, "exit-when-script", command);
+		note(e, "exit-when-script", command);
 	return true;
 }
 
@@ -295,7 +313,7 @@ static int open_fds(struct exitwhen *e, struct nr_error *error)
 			return nr_error_system(error, -errno, "exit-when-process-exits=%s",
 					       e->processes.item[i]);
 		if (fd < 0)
-			note(e->server, "exit-when-process-exits", e->processes.item[i]);
+			note(e, "exit-when-process-exits", e->processes.item[i]);
 		e->fds[e->fd_count++] = (struct pollfd){ .fd = fd, .events = POLLIN };
 	}
 	return 0;

@@ -107,12 +107,24 @@ static int exportname_admit(struct nr_layer *layer, struct nr_session *session,
 /* Listing. */
 
 struct listing {
+	const struct nr_layer *layer;
 	const struct exportname *e;
 	nr_export_fn *each;
 	void *context;
 	const char *wanted; /* look_up: the name whose description is looked for */
 	char *found;
 };
+
+static const char *ask_script(const struct listing *l, const char *name, char *text, size_t size)
+{
+	if (nr_script_output(l->e->what, name, SCRIPT_MS, text, size))
+		return text;
+	nr_layer_log(l->layer, NR_LAYER_WARNING,
+		     "exportdesc=script:%s has failed for the name '%s', or takes too long; it is "
+		     "listed without a description",
+		     l->e->what, name);
+	return NULL;
+}
 
 /* Pass NAME on with the description that the parameters ask for. */
 static void pass_on(void *context, const char *name, const char *description)
@@ -125,9 +137,7 @@ static void pass_on(void *context, const char *name, const char *description)
 	else if (l->e->how == DESCRIBE_FIXED)
 		description = l->e->what;
 	else if (l->e->how == DESCRIBE_SCRIPT)
-		description = nr_script_output(l->e->what, name, SCRIPT_MS, text, sizeof(text))
-				      ? text
-				      : NULL;
+		description = ask_script(l, name, text, sizeof(text));
 	l->each(l->context, name, description);
 }
 
@@ -156,7 +166,7 @@ static int exportname_exports(struct nr_layer *layer, nr_export_fn *each, void *
 			      struct nr_error *error)
 {
 	const struct exportname *e = layer->instance;
-	struct listing l = { .e = e, .each = each, .context = context };
+	struct listing l = { .layer = layer, .e = e, .each = each, .context = context };
 	struct nr_error ignored;
 	int err;
 

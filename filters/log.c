@@ -647,8 +647,8 @@ static void log_close(struct nr_layer *layer)
 	sem_post(&log->wake);
 	pthread_join(log->thread, NULL);
 	if (log->lost_lines)
-		fprintf(stderr, "log: %s: %" PRIu64 " lines could not be written\n", log->file,
-			log->lost_lines);
+		nr_layer_log(layer, NR_LAYER_ERROR, "%s: %" PRIu64 " lines could not be written",
+			     log->file, log->lost_lines);
 	nr_text_free(&log->text);
 	sem_destroy(&log->wake);
 	pthread_mutex_destroy(&log->mutex);

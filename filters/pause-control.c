@@ -38,6 +38,7 @@ struct nr_pause_control {
 	_Atomic uint64_t inside;
 	atomic_bool paused;
 	pthread_mutex_t mutex;
+	const struct nr_layer *speaker;  /* with the mutex; NULL: it is gone */
 	struct nr_paused *first, **last; /* those who wait, in order */
 };
 
@@ -84,9 +85,18 @@ void nr_pause_control_leave(struct nr_pause_control *c)
 		wake_thread(c);
 }
 
+/* Under the mutex, so that the speaker stays. */
+static void say(struct nr_pause_control *c, const char *what)
+{
+	if (c->speaker)
+		nr_layer_log(c->speaker, NR_LAYER_INFO, "%s by %s", what, c->path);
+}
+
 static void close_gate(struct nr_pause_control *c)
 {
 	pthread_mutex_lock(&c->mutex);
+	if (!atomic_load(&c->paused))
+		say(c, "paused");
 	atomic_store(&c->paused, true);
 	pthread_mutex_unlock(&c->mutex);
 }
@@ -96,6 +106,8 @@ static void open_gate(struct nr_pause_control *c)
 	struct nr_paused *waiting;
 
 	pthread_mutex_lock(&c->mutex);
+	if (atomic_load(&c->paused))
+		say(c, "resumed");
 	atomic_store(&c->paused, false);
 	waiting = c->first;
 	c->first = NULL;
@@ -291,7 +303,8 @@ static void free_control(struct nr_pause_control *c)
 	free(c);
 }
 
-static struct nr_pause_control *new_control(const char *path, struct nr_error *error)
+static struct nr_pause_control *new_control(const char *path, const struct nr_layer *layer,
+					    struct nr_error *error)
 {
 	struct nr_pause_control *c = calloc(1, sizeof(*c));
 	int err;
@@ -301,6 +314,7 @@ static struct nr_pause_control *new_control(const char *path, struct nr_error *e
 		return NULL;
 	}
 	c->last = &c->first;
+	c->speaker = layer;
 	c->listener = -1;
 	pthread_mutex_init(&c->mutex, NULL);
 	for (unsigned i = 0; i < CLIENTS_MAX; i++)
@@ -324,7 +338,8 @@ static struct nr_pause_control *new_control(const char *path, struct nr_error *e
 	return NULL;
 }
 
-struct nr_pause_control *nr_pause_control_get(const char *path, struct nr_error *error)
+struct nr_pause_control *nr_pause_control_get(const char *path, const struct nr_layer *layer,
+					      struct nr_error *error)
 {
 	struct nr_pause_control *c;
 
@@ -332,7 +347,7 @@ struct nr_pause_control *nr_pause_control_get(const char *path, struct nr_error 
 	for (c = controls; c && strcmp(c->path, path) != 0; c = c->next)
 		;
 	if (!c) {
-		c = new_control(path, error);
+		c = new_control(path, layer, error);
 		if (c) {
 			c->next = controls;
 			controls = c;
@@ -344,11 +359,15 @@ struct nr_pause_control *nr_pause_control_get(const char *path, struct nr_error 
 	return c;
 }
 
-void nr_pause_control_put(struct nr_pause_control *control)
+void nr_pause_control_put(struct nr_pause_control *control, const struct nr_layer *layer)
 {
 	struct nr_pause_control **at = &controls;
 
 	pthread_mutex_lock(&controls_mutex);
+	pthread_mutex_lock(&control->mutex);
+	if (control->speaker == layer)
+		control->speaker = NULL;
+	pthread_mutex_unlock(&control->mutex);
 	if (--control->users == 0) {
 		while (*at != control)
 			at = &(*at)->next;

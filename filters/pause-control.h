@@ -22,12 +22,13 @@ struct nr_paused {
 };
 
 /*
- * The gate with the socket PATH; made when there is none in this process yet.  May
- * block; any thread but a worker.
+ * The gate with the socket PATH; made when there is none in this process yet, and then
+ * LAYER is the one that speaks for it.  May block; any thread but a worker.
  */
-struct nr_pause_control *nr_pause_control_get(const char *path, struct nr_error *error);
-/* May block; any thread but a worker. */
-void nr_pause_control_put(struct nr_pause_control *control);
+struct nr_pause_control *nr_pause_control_get(const char *path, const struct nr_layer *layer,
+					      struct nr_error *error);
+/* LAYER's share is given back.  May block; any thread but a worker. */
+void nr_pause_control_put(struct nr_pause_control *control, const struct nr_layer *layer);
 
 /*
  * True: inside, and nr_pause_control_leave follows.  False: parked, and resumed when

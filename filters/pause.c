@@ -42,7 +42,7 @@ static int get_control(struct nr_layer *layer, struct nr_error *error)
 {
 	struct pause_filter *p = layer->instance;
 
-	p->control = nr_pause_control_get(p->path, error);
+	p->control = nr_pause_control_get(p->path, layer, error);
 	return p->control ? 0 : error && error->code ? error->code : -EIO;
 }
 
@@ -70,7 +70,7 @@ static void put_control(struct nr_layer *layer)
 {
 	struct pause_filter *p = layer->instance;
 
-	nr_pause_control_put(p->control);
+	nr_pause_control_put(p->control, layer);
 }
 
 static void submit(struct nr_layer *layer, struct nr_request *req)

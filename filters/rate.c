@@ -10,14 +10,15 @@
  * What is the server's is in memory that all instances of this use of the filter
  * share, its rate too: an export that is opened later begins with the rate that holds.
  *
- * A rate can come from a file.  A thread of the instance reads it twice a second
- * (that of the server is read by every instance); requests never do.  Then sleepers look up in short intervals, so that someone who
+ * A rate can come from a file.  A thread reads it twice a second, one of the export's
+ * instance, or the one that was started for the server; requests never do.  Then sleepers look up in short intervals, so that someone who
  * was made to wait for an hour profits from a higher rate, too: a time that was
  * worked out from one rate is kept together with that rate, and what is left of it
  * is converted.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -37,19 +38,23 @@ enum scope { OF_SERVER, OF_EXPORT, OF_CONNECTION, SCOPES };
 /* Of all exports. */
 struct server {
 	struct nr_bucket bucket[DIRECTIONS];
-	_Atomic uint64_t known; /* bits per second, and 1; 0: no export was opened yet */
+	_Atomic uint64_t rate; /* bits per second; 0: any */
 };
 
 struct rate {
 	uint64_t start[SCOPES]; /* bits per second, as given; 0: any */
 	const char *file[SCOPES];
 	const char *burstiness;
-	uint64_t burst; /* nanoseconds */
-	bool watched;
+	uint64_t burst;               /* nanoseconds */
+	bool changes;                 /* some rate may be another one any time */
+	bool watches;                 /* there is a thread */
+	bool wrong[SCOPES];           /* the thread's: the file was no good when last seen */
 	_Atomic uint64_t now[SCOPES]; /* bits per second; the watcher's to change; not the
 				       * server's */
 	struct nr_bucket bucket[DIRECTIONS];
 	struct server *server;
+	struct nr_layer *layer;
+	enum scope first, last; /* whose rates are this instance's business */
 	struct nr_watcher watcher;
 };
 
@@ -72,14 +77,14 @@ static const char *const file_names[SCOPES] = { "rate-file", "export-rate-file",
 static uint64_t rate_now(struct rate *r, enum scope scope)
 {
 	if (scope == OF_SERVER)
-		return atomic_load_explicit(&r->server->known, memory_order_relaxed) - 1;
+		return atomic_load_explicit(&r->server->rate, memory_order_relaxed);
 	return atomic_load_explicit(&r->now[scope], memory_order_relaxed);
 }
 
 static void set_rate(struct rate *r, enum scope scope, uint64_t rate)
 {
 	if (scope == OF_SERVER)
-		atomic_store(&r->server->known, rate + 1);
+		atomic_store(&r->server->rate, rate);
 	else
 		atomic_store(&r->now[scope], rate);
 }
@@ -95,7 +100,7 @@ static void sleep_or_pass(struct nr_layer *layer, struct nr_request *req, const 
 	if (until <= now)
 		nr_pass(layer, req);
 	else
-		nr_sleep(layer, req, r->watched ? nr_min(until - now, LOOK_UP_NS) : until - now);
+		nr_sleep(layer, req, r->changes ? nr_min(until - now, LOOK_UP_NS) : until - now);
 }
 
 static void take(struct rate *r, struct state *s, enum scope scope, struct nr_bucket *bucket,
@@ -173,20 +178,37 @@ static int read_rate(const char *path, uint64_t *rate)
 	return err;
 }
 
+/* Look at a file again: gone, or no good, and what was said last holds. */
+static void look(struct rate *r, enum scope scope)
+{
+	uint64_t rate;
+	int err = read_rate(r->file[scope], &rate);
+	bool wrong = err && err != -ENOENT;
+
+	if (!err && rate != rate_now(r, scope)) {
+		set_rate(r, scope, rate);
+		nr_layer_log(r->layer, NR_LAYER_INFO, "%s=%s: %" PRIu64 " bits per second now",
+			     file_names[scope], r->file[scope], rate);
+	}
+	if (wrong && !r->wrong[scope])
+		nr_layer_log(r->layer, NR_LAYER_WARNING,
+			     "%s=%s: %s; %" PRIu64 " bits per second "
+			     "stay in force",
+			     file_names[scope], r->file[scope],
+			     err == -EINVAL ? "does not hold a rate" : strerror(-err),
+			     rate_now(r, scope));
+	r->wrong[scope] = wrong;
+}
+
 static void watch(struct nr_watcher *watcher)
 {
 	struct rate *r = (struct rate *)((char *)watcher - offsetof(struct rate, watcher));
 	struct pollfd fds[1];
 
-	while (nr_watcher_wait(watcher, fds, 1, WATCH_MS)) {
-		for (unsigned scope = 0; scope < SCOPES; scope++) {
-			uint64_t rate;
-
-			/* Gone, or half written: what was said last holds. */
-			if (r->file[scope] && !read_rate(r->file[scope], &rate))
-				set_rate(r, scope, rate);
-		}
-	}
+	while (nr_watcher_wait(watcher, fds, 1, WATCH_MS))
+		for (unsigned scope = r->first; scope <= r->last; scope++)
+			if (r->file[scope])
+				look(r, scope);
 }
 
 /* Life. */
@@ -205,26 +227,20 @@ static int rate_check(struct nr_layer *layer, struct nr_error *error)
 	return 0;
 }
 
-/* How it begins; a rate of the server that another export has brought stays. */
-static void begin(struct rate *r, enum scope scope, bool from_file, uint64_t rate)
-{
-	uint64_t none = 0;
-
-	if (scope == OF_SERVER && !from_file)
-		atomic_compare_exchange_strong(&r->server->known, &none, rate + 1);
-	else
-		set_rate(r, scope, rate);
-}
-
-static int rate_open(struct nr_layer *layer, struct nr_error *error)
+/* Begin with the rates FIRST to LAST, which are this instance's business. */
+static int begin(struct nr_layer *layer, enum scope first, enum scope last, struct nr_error *error)
 {
 	struct rate *r = layer->instance;
+	int err = 0;
 
+	r->layer = layer;
 	r->server = nr_shared_data(layer);
-	for (unsigned scope = 0; scope < SCOPES; scope++) {
+	r->first = first;
+	r->last = last;
+	for (unsigned scope = first; scope <= last; scope++) {
 		uint64_t rate = r->start[scope];
-		int err = r->file[scope] ? read_rate(r->file[scope], &rate) : -ENOENT;
 
+		err = r->file[scope] ? read_rate(r->file[scope], &rate) : 0;
 		if (err == -EINVAL)
 			return nr_error_set(error, err,
 					    "%s=%s does not hold a rate: write bits per second "
@@ -233,17 +249,33 @@ static int rate_open(struct nr_layer *layer, struct nr_error *error)
 		if (err && err != -ENOENT)
 			return nr_error_system(error, err, "%s=%s", file_names[scope],
 					       r->file[scope]);
-		begin(r, scope, !err, rate);
-		r->watched = r->watched || r->file[scope];
+		set_rate(r, scope, rate);
+		r->watches = r->watches || r->file[scope];
 	}
-	return r->watched ? nr_watcher_start(&r->watcher, watch, error) : 0;
+	err = r->watches ? nr_watcher_start(&r->watcher, watch, error) : 0;
+	r->watches = r->watches && !err;
+	return err;
+}
+
+static int rate_start(struct nr_layer *layer, struct nr_error *error)
+{
+	return begin(layer, OF_SERVER, OF_SERVER, error);
+}
+
+static int rate_open(struct nr_layer *layer, struct nr_error *error)
+{
+	struct rate *r = layer->instance;
+
+	for (unsigned scope = 0; scope < SCOPES; scope++)
+		r->changes = r->changes || r->file[scope];
+	return begin(layer, OF_EXPORT, OF_CONNECTION, error);
 }
 
 static void rate_close(struct nr_layer *layer)
 {
 	struct rate *r = layer->instance;
 
-	if (r->watched)
+	if (r->watches)
 		nr_watcher_stop(&r->watcher);
 }
 
@@ -329,6 +361,8 @@ const struct nr_layer_type nr_rate_type = {
 	.session_size = sizeof(struct connection),
 	.shared_size = sizeof(struct server),
 	.check = rate_check,
+	.start = rate_start,
+	.stop = rate_close,
 	.open = rate_open,
 	.submit = rate_submit,
 	.resume = rate_resume,

@@ -362,7 +362,7 @@ static void stats_close(struct nr_layer *layer)
 		add_text(&text, layer, sum, elapsed);
 	err = text.failed ? -ENOMEM : nr_output_write(stats->fd, text.data, text.used);
 	if (err)
-		fprintf(stderr, "stats: %s: %s\n", stats->file, strerror(-err));
+		nr_layer_log(layer, NR_LAYER_ERROR, "%s: %s", stats->file, strerror(-err));
 	nr_text_free(&text);
 	close(stats->fd);
 	munmap(stats->worker, layer->worker_count * sizeof(struct counters));

@@ -22,6 +22,7 @@ struct limits {
 /* Of a client. */
 struct stay {
 	uint64_t since; /* nanoseconds of the monotonic clock */
+	bool over;      /* and that was said */
 };
 
 static int time_check(struct nr_layer *layer, struct nr_error *error)
@@ -50,14 +51,21 @@ static int time_admit(struct nr_layer *layer, struct nr_session *session, struct
 static void time_submit(struct nr_layer *layer, struct nr_request *req)
 {
 	const struct limits *l = layer->instance;
-	const struct stay *stay = nr_session_data(layer, req->session);
+	struct stay *stay = nr_session_data(layer, req->session);
 	uint64_t now = nr_now(req->worker);
 
 	/* The worker's clock may be a little behind: it is read once in a while. */
-	if (stay && l->nanoseconds && now > stay->since && now - stay->since > l->nanoseconds)
-		nr_finish(layer, req, -ESHUTDOWN);
-	else
+	if (!stay || !l->nanoseconds || now <= stay->since || now - stay->since <= l->nanoseconds) {
 		nr_pass(layer, req);
+		return;
+	}
+	if (!stay->over)
+		nr_layer_log(
+			layer, NR_LAYER_INFO,
+			"client %s was served for time-limit=%s: its requests fail from now on",
+			req->session->peer, l->text);
+	stay->over = true;
+	nr_finish(layer, req, -ESHUTDOWN);
 }
 
 static const struct nr_param time_params[] = {

@@ -8,6 +8,8 @@
  * together may end in any order, and not in the same one on both sides, which would
  * look like a difference that is none; so a write holds its range exclusively and a
  * read shared (rangelock.h).
+ *
+ * A difference is an error for the client, and a line in the log says where it is.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -52,8 +54,7 @@ static const struct nr_param verify_params[] = {
 		.fallback = "false",
 		.value = "BOOL",
 		.help = "Stop the server at the first difference, saying where it is",
-		.manual = "Whether the first difference stops the server.  The log then says at\n"
-			  "which offset it is, and what was found on either side.",
+		.manual = "Whether the first difference stops the server.",
 	},
 	{ .name = NULL },
 };
@@ -112,7 +113,7 @@ static int describe(struct nr_layer *layer, struct nr_traits *t, struct nr_error
 
 /* Comparing. */
 
-static void stop_server(struct nr_layer *layer, const struct nr_request *req, const char *text)
+static void say(struct nr_layer *layer, const struct nr_request *req, const char *text)
 {
 	static const char *const names[NR_OPERATION_COUNT] = {
 		[NR_READ] = "read",
@@ -123,6 +124,8 @@ static void stop_server(struct nr_layer *layer, const struct nr_request *req, co
 	struct verify *v = layer->instance;
 	char why[256];
 
+	nr_layer_log(layer, NR_LAYER_ERROR, "%s of %" PRIu64 " bytes at %" PRIu64 ": %s",
+		     names[req->operation], req->length, req->offset, text);
 	if (!v->stop)
 		return;
 	snprintf(why, sizeof(why), "verify: %s of %" PRIu64 " bytes at %" PRIu64 ": %s",
@@ -165,7 +168,7 @@ static int compare(struct nr_layer *layer, const struct nr_request *req,
 				 "the byte at %" PRIu64 " is 0x%02x, in the twin it is 0x%02x",
 				 req->offset + done + at, byte_at(a, from_a + at),
 				 byte_at(b, from_b + at));
-			stop_server(layer, req, text);
+			say(layer, req, text);
 			return -EIO;
 		}
 		done += part;
@@ -187,11 +190,11 @@ static int judge(struct nr_layer *layer, const struct nr_request *req,
 		 const struct nr_request *twin)
 {
 	if (req->error && !twin->error)
-		stop_server(layer, req, "it failed, but not in the twin");
+		say(layer, req, "it failed, but not in the twin");
 	if (req->error)
 		return req->error;
 	if (twin->error) {
-		stop_server(layer, req, "it failed in the twin only");
+		say(layer, req, "it failed in the twin only");
 		return -EIO;
 	}
 	return req->operation == NR_READ ? compare(layer, req, twin) : 0;

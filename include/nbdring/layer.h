@@ -298,6 +298,18 @@ void nr_enter(struct nr_stack *substack, struct nr_request *child);
  */
 void nr_stop_server(struct nr_layer *layer, const char *why);
 
+enum nr_layer_log_level { NR_LAYER_ERROR, NR_LAYER_WARNING, NR_LAYER_INFO, NR_LAYER_DEBUG };
+
+/*
+ * Say something to the person who runs the server, in its log: one line (printf
+ * style), without the layer's name or the export's, which are put in front.  For what
+ * no error tells: something outside has changed, or is not as it should be; not once
+ * per request, unless that went wrong.  Lines of layers are limited like those about
+ * clients; debug lines are written with -v only.  Any thread; never blocks.
+ */
+void nr_layer_log(const struct nr_layer *layer, enum nr_layer_log_level level, const char *format,
+		  ...) __attribute__((format(printf, 3, 4)));
+
 /* The layer's size changed (NR_RESIZE done): tell the core.  Any thread. */
 void nr_layer_resized(struct nr_layer *layer, uint64_t size);
 

@@ -26,10 +26,26 @@ static void stop(const char *why)
 	kill(getpid(), SIGTERM);
 }
 
+static void log_line(enum nr_layer_log_level level, const char *line)
+{
+	static const enum nr_log_level levels[] = {
+		[NR_LAYER_ERROR] = NR_LOG_ERROR,
+		[NR_LAYER_WARNING] = NR_LOG_WARNING,
+		[NR_LAYER_INFO] = NR_LOG_INFO,
+		[NR_LAYER_DEBUG] = NR_LOG_DEBUG,
+	};
+
+	/* A module may pass anything. */
+	if ((unsigned)level >= sizeof(levels) / sizeof(levels[0]))
+		level = NR_LAYER_ERROR;
+	nr_log(levels[level], NR_LOG_LAYER, "%s", line);
+}
+
 static const struct nr_surroundings surroundings = {
 	.parse = nr_words_parse,
 	.forget = nr_words_forget,
 	.stop = stop,
+	.log = log_line,
 };
 
 /* Serve what the words say.  Returns the exit status. */

@@ -56,6 +56,7 @@ static void init_buckets(uint64_t now)
 	nr_bucket_init(&the_log.bucket[NR_LOG_SERVER], 0, 0, now);
 	nr_bucket_init(&the_log.bucket[NR_LOG_CLIENT], 2000, SECOND_NS / 10, now);
 	nr_bucket_init(&the_log.bucket[NR_LOG_REQUEST], 200, SECOND_NS / 10, now);
+	nr_bucket_init(&the_log.bucket[NR_LOG_LAYER], 200, SECOND_NS / 10, now);
 }
 
 int nr_log_open(const char *target, bool verbose)

@@ -3,8 +3,8 @@
  * What the server tells the person who runs it.
  *
  * One line per event, rate-limited per call site's class so that no client can
- * fill a disk: what was left out is counted and said.  Layers, ring and
- * protocol do not log; they return errors.  Never called per request on a worker
+ * fill a disk: what was left out is counted and said.  Ring and protocol do not
+ * log; they return errors.  Layers do by way of their surroundings.  Never called per request on a worker
  * unless something went wrong.
  */
 #ifndef SRC_LOG_LOG_H
@@ -19,6 +19,7 @@ enum nr_log_class {
 	NR_LOG_SERVER,  /* start, stop, listeners: not limited */
 	NR_LOG_CLIENT,  /* connections that come, break rules, vanish */
 	NR_LOG_REQUEST, /* requests that failed */
+	NR_LOG_LAYER,   /* what layers have to say */
 	NR_LOG_CLASS_COUNT
 };
 

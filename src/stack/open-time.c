@@ -129,13 +129,3 @@ const struct nr_traits *nr_substack_traits(const struct nr_stack *substack)
 {
 	return nr_stack_traits(substack);
 }
-
-/* The server. */
-
-void nr_stop_server(struct nr_layer *layer, const char *why)
-{
-	const struct nr_surroundings *surroundings = layer->internal.plan->surroundings;
-
-	if (surroundings && surroundings->stop)
-		surroundings->stop(why);
-}

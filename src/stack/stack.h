@@ -56,8 +56,10 @@ struct nr_surroundings {
 	int (*parse)(const char *words, struct nr_plan *plan, struct nr_plan_memory **memory,
 		     struct nr_error *error);
 	void (*forget)(struct nr_plan_memory *memory);
-	/* The server shall stop. */
+	/* The server shall stop.  Any thread. */
 	void (*stop)(const char *why);
+	/* A line for the log.  Any thread; may not block. */
+	void (*log)(enum nr_layer_log_level level, const char *line);
 };
 
 struct nr_stack;

@@ -222,6 +222,8 @@ equal "the answer to r" "$(control "r
 ")" R
 equal "the answer to all sorts" "$(control 'pprrx p r')" PPRRXPR
 stop_server
+equal "how often the log says that it was paused" "$(grep -c "pause: paused by" "$LOG")" 4
+equal "how often the log says that it goes on" "$(grep -c "pause: resumed by" "$LOG")" 4
 [ ! -e "$WORK/pause" ] || fail "the control socket is still there"
 
 note "pause: before the first client, and it stays when the last one has left"
@@ -270,5 +272,7 @@ fails(errno.EIO, client.pread, 1, 3000000)
 client.pwrite(b"y", 3000000)
 client.pread(size - 3000000, 3000000)'
 stop_server
+grep -q 'error: verify: read of 1 bytes at 3000000: the byte at 3000000 is 0x.., in the twin' \
+	"$LOG" || fail "the log does not say where the difference is: $(cat "$LOG")"
 refused verify 4194304 1048576 -- -U "$WORK/s" --filter=verify memory 4M twin='memory 1M'
 refused twin -- -U "$WORK/s" --filter=verify memory 4M

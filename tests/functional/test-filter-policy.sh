@@ -153,6 +153,14 @@ mv "$WORK/rate.new" "$WORK/rate"
 wait "$reader" || fail "the read failed"
 stop_server
 
+note "rate: a file that holds no rate any more is told in the log"
+start_server --filter=rate memory 1M rate-file="$WORK/rate"
+echo soon >"$WORK/rate.new"
+mv "$WORK/rate.new" "$WORK/rate"
+until_true 10 grep -q "warning: rate: rate-file=$WORK/rate: does not hold a rate" "$LOG" ||
+	fail "the log does not say it: $(cat "$LOG")"
+stop_server
+
 note "rate: one for each export"
 start_server --filter=rate file dir="$DISK/disks" export-rate=8 burstiness=600
 for name in one two; do
@@ -178,6 +186,8 @@ start_server --filter=time-limit memory 1M time-limit=0.5
 	    assert error.errnum == errno.ESHUTDOWN, error.errnum
 	client.shutdown()
 EOT
+grep -q 'time-limit: client unix:.* its requests fail from now on' "$LOG" ||
+	fail "the log does not say why"
 connects || fail "a new client has a new time"
 stop_server
 
@@ -217,6 +227,8 @@ touch "$WORK/stop"
 sleep 0.5
 refuses
 kill -0 "$PID" || fail "one is still in"
+grep -q "exitwhen: exit-when-file-created=$WORK/stop: nobody is let in any more" "$LOG" ||
+	fail "the log does not say that it has happened"
 let_go
 ended
 rm "$WORK/stop"

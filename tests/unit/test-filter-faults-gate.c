@@ -251,7 +251,16 @@ static void stop(const char *why)
 	stopped_because = stop_text;
 }
 
-static const struct nr_surroundings surroundings = { nr_words_parse, nr_words_forget, stop };
+static char line_text[256];
+
+static void take_line(enum nr_layer_log_level level, const char *line)
+{
+	snprintf(line_text, sizeof(line_text), "%u %.200s", (unsigned)level, line);
+}
+
+static const struct nr_surroundings surroundings = {
+	.parse = nr_words_parse, .forget = nr_words_forget, .stop = stop, .log = take_line
+};
 
 struct twins {
 	struct nr_stack *stack;
@@ -384,6 +393,8 @@ static void test_a_different_byte_is_found(void **state)
 	assert_non_null(stopped_because);
 	assert_non_null(strstr(stopped_because, "verify: read of 65536 bytes at 0: the byte at "));
 	assert_non_null(strstr(stopped_because, "is 0xaa, in the twin it is 0x"));
+	assert_ptr_equal(strstr(line_text, "0 verify: read of 65536 bytes at 0: the byte"),
+			 line_text);
 	close_twins(&t);
 }
 

@@ -153,6 +153,65 @@ static void a_later_export_begins_with_the_rate_of_the_server(void **state)
 	layer_test_close(beside.beside);
 }
 
+/* What was said, one line after the other. */
+static char said[4096];
+static pthread_mutex_t saying = PTHREAD_MUTEX_INITIALIZER;
+
+static void write_down(enum nr_layer_log_level level, const char *line)
+{
+	size_t used;
+
+	pthread_mutex_lock(&saying);
+	used = strlen(said);
+	snprintf(said + used, sizeof(said) - used, "%u %s\n", (unsigned)level, line);
+	pthread_mutex_unlock(&saying);
+}
+
+static bool was_said(const char *what)
+{
+	bool found;
+
+	pthread_mutex_lock(&saying);
+	found = strstr(said, what) != NULL;
+	pthread_mutex_unlock(&saying);
+	return found;
+}
+
+static void becomes_said(const char *what)
+{
+	for (unsigned i = 0; !was_said(what) && i < 20000; i++)
+		usleep(1000);
+	if (!was_said(what))
+		fail_msg("'%s' was not said, but: %s", what, said);
+}
+
+static void a_file_that_holds_no_rate_any_more_is_told_once(void **state)
+{
+	static const struct nr_surroundings surroundings = { .log = write_down };
+	const struct layer_options speaking = { .surroundings = &surroundings,
+						.export_name = "disk" };
+	struct layer_test *t;
+
+	write_file("rate", "8G");
+	write_file("own", "8G");
+	t = layer_test_open(&speaking, "rate rate-file=%s/rate export-rate-file=%s/own | memory 1M",
+			    here, here);
+	assert_string_equal(said, "");
+	write_file("rate", "fast");
+	becomes_said("1 rate: rate-file=");
+	assert_true(was_said("does not hold a rate; 8589934592 bits per second stay in force"));
+	write_file("own", "16G");
+	becomes_said("2 export 'disk': rate: export-rate-file=");
+	assert_true(was_said(": 17179869184 bits per second now\n"));
+	write_file("rate", "1G");
+	becomes_said(": 1073741824 bits per second now\n");
+	layer_test_close(t);
+	/* It was seen several times meanwhile. */
+	assert_null(strstr(strstr(said, "does not hold") + 1, "does not hold"));
+	remove_file("rate");
+	remove_file("own");
+}
+
 static void connection_rate_is_for_each_client(void **state)
 {
 	struct layer_test *t =
@@ -251,6 +310,7 @@ int main(void)
 		cmocka_unit_test(rate_slows_down_all_clients_of_an_export),
 		cmocka_unit_test(rate_is_for_the_server_and_export_rate_for_each),
 		cmocka_unit_test(a_later_export_begins_with_the_rate_of_the_server),
+		cmocka_unit_test(a_file_that_holds_no_rate_any_more_is_told_once),
 		cmocka_unit_test(connection_rate_is_for_each_client),
 		cmocka_unit_test(sleepers_profit_from_a_new_rate),
 		cmocka_unit_test(rate_parameters_that_cannot_be),

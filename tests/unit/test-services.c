@@ -246,7 +246,8 @@ static const struct nr_layer_type copier = {
 
 static const struct nr_layer_type *const with_copier[] = { &copier, NULL };
 static const struct nr_catalog catalog = { nr_backends, with_copier };
-static const struct nr_surroundings surroundings = { nr_words_parse, nr_words_forget, NULL };
+static const struct nr_surroundings surroundings = { .parse = nr_words_parse,
+						     .forget = nr_words_forget };
 
 static int open_words(struct nr_stack **stack, const char *words, struct nr_error *error)
 {
@@ -317,6 +318,74 @@ static void test_wrong_words_of_a_stack_within_are_explained(void **state)
 	refuse("--filter=copier to='' memory 1M", "no backend");
 }
 
+/* nr_layer_log */
+
+static char logged[2048];
+static enum nr_layer_log_level logged_level;
+
+static void take_line(enum nr_layer_log_level level, const char *line)
+{
+	logged_level = level;
+	snprintf(logged, sizeof(logged), "%s", line);
+}
+
+static int talker_open(struct nr_layer *layer, struct nr_error *error)
+{
+	nr_layer_log(layer, NR_LAYER_INFO, "%s at %d", "open", 7);
+	return 0;
+}
+
+static void talker_close(struct nr_layer *layer)
+{
+	char text[3000];
+
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	nr_layer_log(layer, NR_LAYER_WARNING, "%s", text);
+}
+
+static const struct nr_layer_type talker = {
+	.abi = NR_LAYER_ABI,
+	.name = "talker",
+	.summary = "says something",
+	.kind = NR_FILTER,
+	.open = talker_open,
+	.close = talker_close,
+};
+
+static void test_what_a_layer_says_has_its_name_in_front(void **state)
+{
+	static const struct nr_layer_type *const talkers[] = { &talker, NULL };
+	static const struct nr_surroundings listening = { .log = take_line };
+	struct layer_options options = { .types = talkers, .surroundings = &listening };
+	struct layer_test *t;
+	char name[4001];
+
+	layer_test_close(layer_test_open(&options, "memory 1M"));
+	assert_string_equal(logged, "");
+	t = layer_test_open(&options, "talker | memory 1M");
+	assert_string_equal(logged, "talker: open at 7");
+	assert_int_equal(logged_level, NR_LAYER_INFO);
+	layer_test_close(t);
+	assert_int_equal(logged_level, NR_LAYER_WARNING);
+	assert_int_equal(strlen(logged), 1023);
+	assert_ptr_equal(strstr(logged, "talker: xxx"), logged);
+	options.export_name = "a disk";
+	layer_test_close(layer_test_open(&options, "talker | memory 1M"));
+	assert_ptr_equal(strstr(logged, "export 'a disk': talker: xxx"), logged);
+	/* A name of any length leaves room for what is said. */
+	memset(name, 'n', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	options.export_name = name;
+	layer_test_close(layer_test_open(&options, "talker | memory 1M"));
+	assert_non_null(strstr(logged, "n': talker: xxx"));
+	/* Nobody listens. */
+	logged[0] = '\0';
+	options.surroundings = NULL;
+	layer_test_close(layer_test_open(&options, "talker | memory 1M"));
+	assert_string_equal(logged, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -326,6 +395,7 @@ int main(void)
 		cmocka_unit_test(test_each_client_has_state_of_its_own_in_each_layer),
 		cmocka_unit_test(test_a_layer_can_have_a_stack_of_its_own),
 		cmocka_unit_test(test_wrong_words_of_a_stack_within_are_explained),
+		cmocka_unit_test(test_what_a_layer_says_has_its_name_in_front),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
