@@ -270,8 +270,8 @@ void *nr_shared_data(const struct nr_layer *layer);
 
 /*
  * Read [OFFSET, OFFSET + LENGTH) of the layer below, waiting for it: for `open`
- * and `describe`-time knowledge such as partition tables.  Never on a worker.  Need
- * not be aligned.  0, or negative errno with a sentence.
+ * and `describe`-time knowledge such as partition tables.  On the thread of those; never
+ * on a worker.  Need not be aligned.  0, or negative errno with a sentence.
  */
 int nr_read_below(struct nr_layer *layer, uint64_t offset, uint64_t length, void *data,
 		  struct nr_error *error);

@@ -19,6 +19,7 @@
 #include "nbdring/checked.h"
 #include "src/stack/emulate.h"
 #include "src/stack/params.h"
+#include "src/stack/reader.h"
 #include "src/stack/shared.h"
 #include "src/stack/traits.h"
 #include "src/stack/worker.h"
@@ -37,7 +38,9 @@ struct nr_stack {
 	size_t session_bytes;
 	enum nr_placement placement;
 	struct nr_keeper *keeper;
-	struct nr_stack *outer;       /* of a stack within a stack */
+	struct nr_stack *outer;   /* of a stack within a stack */
+	struct nr_reader *reader; /* while it is being opened, and one was needed */
+	bool opening;
 	struct nr_shared *own_shared; /* of a plan that shares nothing */
 };
 
@@ -402,10 +405,14 @@ int nr_stack_open(struct nr_stack **out, const struct nr_plan *plan, const char 
 		err = nr_shared_create(&stack->own_shared, plan, error);
 		stack->context.shared = stack->own_shared;
 	}
+	stack->opening = true;
 	for (size_t i = 0; i < plan->layer_count && !err; i++)
 		err = push_open(stack, plan, plan->layers[i].type, &plan->layers[i], error);
 	if (!err)
 		err = finish_opening(stack, plan, error);
+	stack->opening = false;
+	nr_reader_destroy(stack->reader);
+	stack->reader = NULL;
 	if (err) {
 		nr_stack_close(stack);
 		return err;
@@ -523,6 +530,11 @@ struct nr_keeper *nr_stack_keeper(const struct nr_stack *stack)
 	while (stack->outer)
 		stack = stack->outer;
 	return stack->keeper;
+}
+
+struct nr_reader **nr_stack_reader(struct nr_stack *stack)
+{
+	return stack->opening ? &stack->reader : NULL;
 }
 
 void nr_stack_needs_home(struct nr_stack *stack)

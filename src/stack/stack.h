@@ -140,6 +140,12 @@ struct nr_keeper *nr_stack_keeper(const struct nr_stack *stack);
 /* A layer of STACK has found out, in `open`, that one worker has to do it all. */
 void nr_stack_needs_home(struct nr_stack *stack);
 
+/*
+ * While STACK is being opened: where it keeps what its layers read with (reader.h),
+ * NULL at first.  NULL when it is open.
+ */
+struct nr_reader **nr_stack_reader(struct nr_stack *stack);
+
 /* For nr_stack_submit and nr_read_below alone (request.c). */
 void nr_stack_enter(struct nr_layer *top, struct nr_request *req);
 

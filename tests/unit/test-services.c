@@ -110,6 +110,84 @@ static void test_sleeping_works_without_a_ring(void **state)
 	sleep_in_order(false);
 }
 
+/* A backend that counts the rings it meets: a new one has no context yet. */
+
+static unsigned rings_met, reads_met;
+
+static int meeter_describe(struct nr_layer *layer, struct nr_traits *t, struct nr_error *error)
+{
+	t->size = UINT64_C(1) << 20;
+	return 0;
+}
+
+static void meeter_submit(struct nr_layer *layer, struct nr_request *req)
+{
+	struct nr_ring *ring = nr_worker_ring(req->worker);
+
+	reads_met++;
+	if (!nr_ring_context(ring)) {
+		rings_met++;
+		nr_ring_set_context(ring, &rings_met);
+	}
+	nr_answer_hole(req, req->length);
+	nr_finish(layer, req, 0);
+}
+
+static const struct nr_layer_type meeter = {
+	.abi = NR_LAYER_ABI,
+	.name = "meeter",
+	.summary = "counts rings",
+	.kind = NR_BACKEND,
+	.describe = meeter_describe,
+	.submit = meeter_submit,
+};
+
+/* A filter that reads a lot while it is opened, and once when its traits are asked for. */
+
+static int greedy_open(struct nr_layer *layer, struct nr_error *error)
+{
+	uint8_t byte;
+	int err = 0;
+
+	for (unsigned i = 0; i < 300 && !err; i++)
+		err = nr_read_below(layer, i * 3000, 1, &byte, error);
+	return err;
+}
+
+static int greedy_describe(struct nr_layer *layer, struct nr_traits *t, struct nr_error *error)
+{
+	uint8_t byte;
+
+	return nr_read_below(layer, 0, 1, &byte, error);
+}
+
+static const struct nr_layer_type greedy = {
+	.abi = NR_LAYER_ABI,
+	.name = "greedy",
+	.summary = "reads a lot while it is opened",
+	.kind = NR_FILTER,
+	.open = greedy_open,
+	.describe = greedy_describe,
+};
+
+static void test_all_layers_of_a_stack_read_through_one_ring(void **state)
+{
+	static const struct nr_layer_type *const readers[] = { &meeter, &greedy, NULL };
+	const struct layer_options options = { .types = readers };
+	struct layer_test *t;
+
+	rings_met = reads_met = 0;
+	t = layer_test_open(&options, "greedy | greedy | meeter");
+	assert_int_equal(reads_met, 602);
+	assert_int_equal(rings_met, 1);
+	/* When it is open, there is none to be kept. */
+	nr_layer_resized(nr_stack_bottom(layer_test_stack(t)), 1 << 19);
+	assert_int_equal(reads_met, 604);
+	assert_int_equal(rings_met, 3);
+	assert_int_equal(layer_test_size(t), 1 << 19);
+	layer_test_close(t);
+}
+
 static void test_a_layer_can_read_while_it_is_opened(void **state)
 {
 	const struct layer_options options = { .types = types, .ring = true };
@@ -392,6 +470,7 @@ int main(void)
 		cmocka_unit_test(test_sleeping_requests_wake_in_order_of_time),
 		cmocka_unit_test(test_sleeping_works_without_a_ring),
 		cmocka_unit_test(test_a_layer_can_read_while_it_is_opened),
+		cmocka_unit_test(test_all_layers_of_a_stack_read_through_one_ring),
 		cmocka_unit_test(test_each_client_has_state_of_its_own_in_each_layer),
 		cmocka_unit_test(test_a_layer_can_have_a_stack_of_its_own),
 		cmocka_unit_test(test_wrong_words_of_a_stack_within_are_explained),
