@@ -105,11 +105,36 @@ static void parse_setting(struct nr_setting *setting, const struct nr_layer_type
 	*setting = (struct nr_setting){ row->name, word };
 }
 
+/*
+ * What is in *TEXT up to SEPARATOR, which moves behind it; NULL at the end.  Quotes keep
+ * separators, and are taken away with the last of them to be looked for, the space.
+ */
+static char *next_part(char **text, char separator)
+{
+	char *part, *to, *from;
+	bool quoted = false;
+
+	while (separator == ' ' && **text == ' ')
+		++*text;
+	if (!**text)
+		return NULL;
+	for (part = to = from = *text; *from && (quoted || *from != separator); from++) {
+		if (*from == '\'')
+			quoted = !quoted;
+		if (*from != '\'' || separator != ' ')
+			*to++ = *from;
+	}
+	LAYER_CHECK(!quoted);
+	*text = *from ? from + 1 : from;
+	*to = '\0';
+	return part;
+}
+
 __attribute__((format(printf, 3, 0))) static void parse_plan(struct parsed *parsed,
 							     const struct layer_options *options,
 							     const char *format, va_list arguments)
 {
-	char *next_layer, *next_word;
+	char *rest = parsed->text, *text;
 	size_t settings = 0;
 	int length = vsnprintf(parsed->text, sizeof(parsed->text), format, arguments);
 
@@ -122,9 +147,8 @@ __attribute__((format(printf, 3, 0))) static void parse_plan(struct parsed *pars
 	};
 	/* The text goes from the client down, the plan from the backend up. */
 	parsed->plan.layers = &parsed->layer[LAYERS_MAX];
-	for (char *text = strtok_r(parsed->text, "|", &next_layer); text;
-	     text = strtok_r(NULL, "|", &next_layer)) {
-		char *word = strtok_r(text, " ", &next_word);
+	while ((text = next_part(&rest, '|'))) {
+		char *word = next_part(&text, ' ');
 		struct nr_plan_layer *layer;
 
 		LAYER_CHECK(word && parsed->plan.layer_count < LAYERS_MAX);
@@ -133,7 +157,7 @@ __attribute__((format(printf, 3, 0))) static void parse_plan(struct parsed *pars
 		layer->type = find_type(options, word);
 		layer->settings = &parsed->setting[settings];
 		layer->setting_count = 0;
-		while ((word = strtok_r(NULL, " ", &next_word))) {
+		while ((word = next_part(&text, ' '))) {
 			LAYER_CHECK(settings < SETTINGS_MAX);
 			parse_setting(&parsed->setting[settings++], layer->type, word);
 			layer->setting_count++;

@@ -12,7 +12,7 @@
  *
  * A plan names the layers from the client's side down, with `|` between them and
  * parameters as on the command line; a bare word goes to the main parameter.
- * Parameters cannot hold spaces or `|`.
+ * Words that hold spaces or `|` are quoted, as in twin='memory 1M'.
  *
  * A client is one worker and its thread: any thread may use one, one thread at
  * a time.  Several clients use the stack at once, as workers do.

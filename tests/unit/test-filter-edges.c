@@ -15,7 +15,6 @@
 #include <cmocka.h>
 
 #include "filter-table.h"
-#include "filters/filters.h"
 #include "filters/table.h"
 
 #define SIZE UINT64_C(1048576)
@@ -72,7 +71,6 @@ static const struct kind {
 	{ "cache", NR_CACHE, NR_CAP_CACHE, 0 },
 	{ "extents", NR_EXTENTS, NR_CAP_EXTENTS, 0 },
 	{ "one extent", NR_EXTENTS, NR_CAP_EXTENTS, NR_REQ_ONE },
-	/* The last two may leave the disks different. */
 	{ "fast zero", NR_ZERO, NR_CAP_FAST_ZERO, NR_FAST_ZERO },
 	{ "trim", NR_TRIM, NR_CAP_TRIM, 0 },
 };
@@ -119,151 +117,153 @@ static void same_bytes(struct layer_test *a, struct layer_test *b, uint64_t size
 	free(other);
 }
 
+static bool changes(const struct kind *kind)
+{
+	return kind->operation == NR_WRITE || kind->operation == NR_ZERO ||
+	       kind->operation == NR_TRIM;
+}
+
+/* One kind of request at every edge, which comes back from both with the same error. */
+static void compare_kind(const struct filter_row *row, const struct kind *kind,
+			 struct layer_test *filtered, struct layer_test *bare)
+{
+	uint64_t size = layer_test_size(filtered);
+	/* What only one of them can do would leave them different. */
+	bool both = offers(filtered, kind) && offers(bare, kind) &&
+		    !(row->effect == REFUSES && changes(kind));
+
+	/* The server refuses what is not offered. */
+	if (!offers(filtered, kind))
+		return;
+	for (size_t e = 0; e < sizeof(edges) / sizeof(edges[0]); e++) {
+		uint64_t offset = edges[e].times * size + edges[e].offset;
+		uint64_t length = edges[e].length;
+		int with, without;
+
+		/* The server refuses such payloads before it reads them. */
+		if (kind->operation == NR_WRITE && length > WRITE_MAX)
+			continue;
+		with = send_one(filtered, kind, offset, length);
+		if (length == 0 && with == 0)
+			fail_msg("%s: %s of no bytes went well", row->name, kind->name);
+		if (!both)
+			continue;
+		without = send_one(bare, kind, offset, length);
+		/* A filter may find that it would not be fast. */
+		if (kind->needs == NR_CAP_FAST_ZERO && (with == -ENOTSUP || without == -ENOTSUP))
+			continue;
+		if (with != without)
+			fail_msg("%s: %s at %" PRIu64 ", %" PRIu64
+				 " bytes: error %d, without the filter %d",
+				 row->name, kind->name, offset, length, with, without);
+	}
+	/* The last two kinds may leave the disks different. */
+	if (both && kind->operation != NR_TRIM && kind->needs != NR_CAP_FAST_ZERO)
+		same_bytes(filtered, bare, size);
+}
+
 static void compare(const struct filter_row *row, struct layer_test *filtered,
 		    struct layer_test *bare)
 {
-	const char *name = row->name;
-	uint64_t size = layer_test_size(filtered);
-
-	assert_int_equal(layer_test_size(bare), size);
-	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
-		const struct kind *kind = &kinds[k];
-		/* What only one of them can do would leave them different. */
-		bool both = offers(filtered, kind) && offers(bare, kind);
-
-		for (size_t e = 0; e < sizeof(edges) / sizeof(edges[0]); e++) {
-			uint64_t offset = edges[e].times * size + edges[e].offset;
-			uint64_t length = edges[e].length;
-			int with, without;
-
-			/* The server refuses such payloads before it reads them. */
-			if (kind->operation == NR_WRITE && length > WRITE_MAX)
-				continue;
-			/* The server refuses what is not offered. */
-			if (!offers(filtered, kind))
-				continue;
-			with = send_one(filtered, kind, offset, length);
-			if (length == 0 && with == 0)
-				fail_msg("%s: %s of no bytes went well", name, kind->name);
-			if (!both || row->effect == UNTRUTHFUL)
-				continue;
-			without = send_one(bare, kind, offset, length);
-			/* A filter may find that it would not be fast. */
-			if (kind->needs == NR_CAP_FAST_ZERO &&
-			    (with == -ENOTSUP || without == -ENOTSUP))
-				continue;
-			if (with != without)
-				fail_msg("%s: %s at %" PRIu64 ", %" PRIu64
-					 " bytes: error %d, without the filter %d",
-					 name, kind->name, offset, length, with, without);
-		}
-		if (row->effect == TRANSPARENT && both && kind->operation != NR_TRIM &&
-		    kind->needs != NR_CAP_FAST_ZERO)
-			same_bytes(filtered, bare, size);
-	}
+	assert_int_equal(layer_test_size(bare), layer_test_size(filtered));
+	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++)
+		compare_kind(row, &kinds[k], filtered, bare);
 }
 
-/* Each filter over BACKEND, against BACKEND alone or, where sizes differ, memory. */
-static void each_filter(const struct layer_options *options, const char *prepare(unsigned))
+/* A disk of SIZE bytes as text; WHICH tells disks apart that are there together. */
+typedef const char *make_disk(unsigned which, uint64_t size);
+
+/* Each filter over a disk, against the same kind of disk alone. */
+static void each_filter(make_disk *disk, uint64_t size)
 {
+	struct layer_options options = { 0 };
+
+	filter_table_options(&options);
 	for (const struct nr_layer_type *const *type = nr_filters; *type; type++) {
 		const struct filter_row *row = filter_row((*type)->name);
 		struct layer_test *filtered, *bare;
 
-		if (row->effect == SKIPPED)
-			continue;
 		fprintf(stderr, "%s\n", row->name);
-		filtered = layer_test_open(options, "%s %s | %s", row->name, row->parameters,
-					   prepare(0));
-		bare = layer_test_open(options, "%s", prepare(1));
-		if (layer_test_size(bare) != layer_test_size(filtered)) {
-			layer_test_close(bare);
-			bare = layer_test_open(options, "memory %" PRIu64,
-					       layer_test_size(filtered));
-		}
+		filtered =
+			layer_test_open(&options, "%s | %s", filter_plan(row, size), disk(0, size));
+		bare = layer_test_open(&options, "%s", disk(1, layer_test_size(filtered)));
 		compare(row, filtered, bare);
 		layer_test_close(filtered);
 		layer_test_close(bare);
 	}
 }
 
-static const char *memory(unsigned which)
+static const char *memory(unsigned which, uint64_t size)
 {
-	return "memory 1M";
+	static char plan[2][64];
+
+	snprintf(plan[which], sizeof(plan[which]), "memory %" PRIu64, size);
+	return plan[which];
 }
 
 static void test_every_filter_over_memory(void **state)
 {
-	const struct layer_options options = { .ring = true, .aligner = &nr_blocksize_type };
-
-	each_filter(&options, memory);
-}
-
-static const char *odd_memory(unsigned which)
-{
-	return "memory 1048577";
+	each_filter(memory, SIZE);
 }
 
 static void test_every_filter_over_memory_of_an_odd_size(void **state)
 {
-	const struct layer_options options = { .ring = true, .aligner = &nr_blocksize_type };
-
-	each_filter(&options, odd_memory);
-}
-
-static const char *huge_memory(unsigned which)
-{
-	return "memory 9223372036854775807";
+	each_filter(memory, SIZE + 1);
 }
 
 /* The size is 2^63-1: offsets that were beyond the end are the end now. */
+static void at_the_end_of_all(struct layer_test *t)
+{
+	static const struct kind kind = { "read", NR_READ, -1, 0 };
+	uint64_t size = layer_test_size(t);
+
+	assert_true(size > INT64_MAX - 65536);
+	assert_int_equal(send_one(t, &kind, size - 1, 1), 0);
+	assert_int_equal(send_one(t, &kind, size - 65536, 65536), 0);
+	assert_int_equal(send_one(t, &kind, size - 1, 2), -EINVAL);
+	assert_int_equal(send_one(t, &kind, size, 1), -EINVAL);
+	assert_int_equal(send_one(t, &kind, UINT64_C(1) << 63, 1), -EINVAL);
+	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+		if (!offers(t, &kinds[k]))
+			continue;
+		/* Not all of it: a filter may be told to cut this. */
+		if (kinds[k].operation == NR_TRIM)
+			assert_int_equal(send_one(t, &kinds[k], size - (1 << 30), 1 << 30), 0);
+		if (kinds[k].operation == NR_EXTENTS)
+			assert_int_equal(send_one(t, &kinds[k], 1, size - 1), 0);
+		if (kinds[k].needs != NR_CAP_FAST_ZERO)
+			assert_int_equal(send_one(t, &kinds[k], size - 1, 1), 0);
+	}
+}
+
 static void test_every_filter_over_the_largest_disk(void **state)
 {
-	const struct layer_options options = { .ring = true, .aligner = &nr_blocksize_type };
-	static const struct kind kind = { "read", NR_READ, -1, 0 };
+	struct layer_options options = { 0 };
 
+	filter_table_options(&options);
 	for (const struct nr_layer_type *const *type = nr_filters; *type; type++) {
 		const struct filter_row *row = filter_row((*type)->name);
 		struct layer_test *t;
-		uint64_t size;
 
-		if (row->effect != TRANSPARENT)
+		if (row->effect != TRANSPARENT || row->small)
 			continue;
 		fprintf(stderr, "%s\n", row->name);
-		t = layer_test_open(&options, "%s %s | %s", row->name, row->parameters,
-				    huge_memory(0));
-		size = layer_test_size(t);
-		assert_true(size > INT64_MAX - 65536);
-		assert_int_equal(send_one(t, &kind, size - 1, 1), 0);
-		assert_int_equal(send_one(t, &kind, size - 65536, 65536), 0);
-		assert_int_equal(send_one(t, &kind, size - 1, 2), -EINVAL);
-		assert_int_equal(send_one(t, &kind, size, 1), -EINVAL);
-		assert_int_equal(send_one(t, &kind, UINT64_C(1) << 63, 1), -EINVAL);
-		for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
-			if (!offers(t, &kinds[k]))
-				continue;
-			/* Not all of it: a filter may be told to cut this. */
-			if (kinds[k].operation == NR_TRIM)
-				assert_int_equal(send_one(t, &kinds[k], size - (1 << 30), 1 << 30),
-						 0);
-			if (kinds[k].operation == NR_EXTENTS)
-				assert_int_equal(send_one(t, &kinds[k], 1, size - 1), 0);
-			if (kinds[k].needs != NR_CAP_FAST_ZERO)
-				assert_int_equal(send_one(t, &kinds[k], size - 1, 1), 0);
-		}
+		t = layer_test_open(&options, "%s | %s", filter_plan(row, INT64_MAX),
+				    memory(0, INT64_MAX));
+		at_the_end_of_all(t);
 		layer_test_close(t);
 	}
 }
 
-static const char *const files[] = { "test-filter-edges.0", "test-filter-edges.1" };
+static char files[2][64];
 
-static const char *direct_file(unsigned which)
+static const char *direct_file(unsigned which, uint64_t size)
 {
-	static char plan[2][64];
+	static char plan[2][128];
 	int fd = open(files[which], O_RDWR | O_CREAT | O_TRUNC, 0600);
 
 	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, SIZE), 0);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
 	close(fd);
 	snprintf(plan[which], sizeof(plan[which]), "file %s cache=none", files[which]);
 	return plan[which];
@@ -271,15 +271,69 @@ static const char *direct_file(unsigned which)
 
 static void test_every_filter_over_a_direct_file(void **state)
 {
-	const struct layer_options options = { .ring = true, .aligner = &nr_blocksize_type };
-	int fd = open(files[0], O_RDWR | O_CREAT | O_DIRECT, 0600);
+	int fd;
 
+	for (unsigned i = 0; i < 2; i++)
+		snprintf(files[i], sizeof(files[i]), "test-filter-edges.%d.%u", (int)getpid(), i);
+	fd = open(files[0], O_RDWR | O_CREAT | O_DIRECT, 0600);
 	if (fd < 0)
 		skip();
 	close(fd);
-	each_filter(&options, direct_file);
+	each_filter(direct_file, SIZE);
 	unlink(files[0]);
 	unlink(files[1]);
+}
+
+/*
+ * Each filter twice in one stack, in two stacks of a plan, as two exports are; one of
+ * them is closed and the other one goes on.
+ */
+static void twice(const struct filter_row *row)
+{
+	struct layer_options options = { 0 }, beside;
+	struct layer_model model = { .requests = 200, .length_max = 20000, .seed = layer_seed(1) };
+	struct layer_test *a, *b, *bare;
+	char one[1500];
+
+	filter_table_options(&options);
+	snprintf(one, sizeof(one), "%s | memory %" PRIu64, filter_plan(row, SIZE), SIZE);
+	a = layer_test_open(&options, "%s", one);
+	snprintf(one, sizeof(one), "%s", filter_plan(row, layer_test_size(a)));
+	layer_test_close(a);
+	a = layer_test_open(&options, "%s | %s | memory %" PRIu64, one, filter_plan(row, SIZE),
+			    SIZE);
+	beside = options;
+	beside.beside = a;
+	beside.export_name = "other";
+	b = layer_test_open(&beside, "%s | %s | memory %" PRIu64, one, filter_plan(row, SIZE),
+			    SIZE);
+	for (unsigned i = 0; i < 2; i++) {
+		struct layer_test *t = i ? b : a;
+
+		bare = layer_test_open(&options, "memory %" PRIu64, layer_test_size(t));
+		compare(row, t, bare);
+		layer_test_close(bare);
+		if (row->effect == TRANSPARENT)
+			layer_model_run(layer_client(t, 0), &model);
+	}
+	/* What was done to one is not seen in the other, and outlives it. */
+	if (row->effect == TRANSPARENT && !layer_test_traits(a)->read_only) {
+		assert_int_equal(layer_fill(layer_client(a, 0), 0, 4096, 0xa5), 0);
+		assert_int_equal(layer_fill(layer_client(b, 0), 0, 4096, 0x5a), 0);
+		assert_true(layer_is(layer_client(a, 0), 0, 4096, 0xa5));
+	}
+	layer_test_close(b);
+	if (row->effect == TRANSPARENT)
+		layer_model_run(layer_client(a, 0), &model);
+	layer_test_close(a);
+}
+
+static void test_every_filter_twice_in_one_stack_and_on_two_exports(void **state)
+{
+	for (const struct nr_layer_type *const *type = nr_filters; *type; type++) {
+		fprintf(stderr, "%s\n", (*type)->name);
+		twice(filter_row((*type)->name));
+	}
 }
 
 int main(void)
@@ -289,6 +343,7 @@ int main(void)
 		cmocka_unit_test(test_every_filter_over_memory_of_an_odd_size),
 		cmocka_unit_test(test_every_filter_over_the_largest_disk),
 		cmocka_unit_test(test_every_filter_over_a_direct_file),
+		cmocka_unit_test(test_every_filter_twice_in_one_stack_and_on_two_exports),
 	};
 
 	memset(pattern, 0x5a, sizeof(pattern));

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * See filter-table.h.
+ *
+ * Parameters may hold words that stand for something else: $SIZE for the size of the
+ * disk below, $HALF for about half of it, $DIR for a folder of the test's own, and
+ * $RESCUED and $MAPPED for files in that folder that fit the size.
+ */
+#include "filter-table.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <unistd.h>
+
+#include "backends/table.h"
+#include "filters/filters.h"
+#include "filters/table.h"
+#include "nbdring/checked.h"
+#include "src/cli/words.h"
+
+#define PARTITION_START 65536u
+
+static const struct filter_row rows[] = {
+	/* addresses */
+	{ "offset", "offset=0", TRANSPARENT, NULL, false, false },
+	{ "partition", "partition=1", TRANSPARENT, "partitioned", true, true },
+	{ "truncate", "round-down=512", TRANSPARENT, NULL, false, false },
+	{ "swab", "swab-bits=8", TRANSPARENT, NULL, false, false },
+	{ "map", "map=0+$HALF:$HALF map=$HALF+$HALF:0", TRANSPARENT, NULL, true, false },
+	{ "scan", "scan-forever=true", TRANSPARENT, "nocache cachemode=emulate", false, false },
+	/* masking */
+	{ "readonly", "", TRANSPARENT, NULL, false, false },
+	{ "protect", "protect=~0-", TRANSPARENT, NULL, false, false },
+	{ "nozero", "", TRANSPARENT, NULL, false, false },
+	{ "fua", "", TRANSPARENT, NULL, false, false },
+	{ "noextents", "", TRANSPARENT, NULL, false, false },
+	{ "nocache", "", TRANSPARENT, NULL, false, false },
+	{ "noparallel", "", TRANSPARENT, NULL, false, false },
+	{ "multi-conn", "", TRANSPARENT, NULL, false, false },
+	{ "rotational", "", TRANSPARENT, NULL, false, false },
+	{ "extentlist", "extentlist=$MAPPED", TRANSPARENT, NULL, true, false },
+	{ "mask", "mask=fast-zero", TRANSPARENT, NULL, false, false },
+	/* faults, with the faults switched off */
+	{ "error", "error-rate=0", TRANSPARENT, NULL, false, false },
+	{ "delay", "", TRANSPARENT, NULL, false, false },
+	{ "pause", "pause-control=$DIR/pause.sock", TRANSPARENT, NULL, false, false },
+	{ "evil", "evil-probability=0", TRANSPARENT, NULL, false, false },
+	{ "ddrescue", "ddrescue-mapfile=$RESCUED", TRANSPARENT, NULL, true, false },
+	{ "short", "window=100us", TRANSPARENT, NULL, false, false },
+	{ "checkwrite", "", REFUSES, NULL, false, false },
+	{ "verify", "twin='memory $SIZE'", TRANSPARENT, NULL, true, false },
+	/* policy */
+	{ "limit", "limit=0", TRANSPARENT, NULL, false, false },
+	{ "ip", "", TRANSPARENT, NULL, false, false },
+	{ "rate", "", TRANSPARENT, NULL, false, false },
+	{ "time-limit", "", TRANSPARENT, NULL, false, false },
+	{ "exitlast", "", TRANSPARENT, NULL, false, false },
+	{ "exitwhen", "", TRANSPARENT, NULL, false, false },
+	{ "exportname", "", TRANSPARENT, NULL, false, false },
+	/* observation and alignment */
+	{ "log", "logfile=/dev/null", TRANSPARENT, NULL, false, false },
+	{ "stats", "statsfile=/dev/null", TRANSPARENT, NULL, false, false },
+	{ "count", "", TRANSPARENT, NULL, false, false },
+	{ "blocksize", "minblock=4k maxdata=64k maxlen=256k", TRANSPARENT, NULL, false, false },
+	{ "blocksize-policy", "blocksize-preferred=64k", TRANSPARENT, NULL, false, false },
+	{ "nofilter", "", TRANSPARENT, NULL, false, false },
+};
+
+const struct filter_row *filter_row(const char *name)
+{
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (strcmp(rows[i].name, name) == 0)
+			return &rows[i];
+	fprintf(stderr, "the filter %s has no row in tests/unit/filter-table.c\n", name);
+	abort();
+}
+
+/*
+ * partitioned: one partition, from 64 KiB to about the end of the disk, is in a table
+ * that reads of the first 64 KiB are answered with.
+ */
+
+struct partitioned {
+	uint8_t table[PARTITION_START];
+};
+
+static void put_le32(uint8_t *p, uint32_t value)
+{
+	for (unsigned i = 0; i < 4; i++)
+		p[i] = (uint8_t)(value >> 8 * i);
+}
+
+static int make_table(struct nr_layer *layer, struct nr_error *error)
+{
+	struct partitioned *p = layer->instance;
+	uint64_t size = nr_round_down(nr_layer_size(layer->below), 4096);
+	uint8_t *entry = p->table + 446;
+
+	LAYER_CHECK(size > PARTITION_START && size / 512 <= UINT32_MAX);
+	entry[4] = 0x83;
+	put_le32(entry + 8, PARTITION_START / 512);
+	put_le32(entry + 12, (uint32_t)((size - PARTITION_START) / 512));
+	p->table[510] = 0x55;
+	p->table[511] = 0xaa;
+	return 0;
+}
+
+static void answer_with_table(struct nr_layer *layer, struct nr_request *req)
+{
+	struct partitioned *p = layer->instance;
+
+	if (req->operation != NR_READ || !nr_in_range(req->offset, req->length, PARTITION_START)) {
+		nr_pass(layer, req);
+		return;
+	}
+	nr_answer_data(req, p->table + req->offset, req->length, NULL);
+	nr_finish(layer, req, 0);
+}
+
+static const struct nr_layer_type partitioned_type = {
+	.abi = NR_LAYER_ABI,
+	.name = "partitioned",
+	.summary = "has a partition",
+	.kind = NR_FILTER,
+	.placement = NR_SPREAD,
+	.instance_size = sizeof(struct partitioned),
+	.open = make_table,
+	.submit = answer_with_table,
+};
+
+/* Files. */
+
+static char folder[64];
+
+static void remove_folder(void)
+{
+	DIR *dir = opendir(folder);
+	struct dirent *entry;
+	char path[512];
+
+	while (dir && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
+		unlink(path);
+	}
+	if (dir)
+		closedir(dir);
+	rmdir(folder);
+}
+
+static const char *own_folder(void)
+{
+	if (!folder[0]) {
+		snprintf(folder, sizeof(folder), "/tmp/filter-table-XXXXXX");
+		LAYER_CHECK(mkdtemp(folder));
+		atexit(remove_folder);
+	}
+	return folder;
+}
+
+/* "DIR/NAME-SIZE", which holds TEXT. */
+static void write_file(char *path, size_t room, const char *name, uint64_t size, const char *text)
+{
+	FILE *file;
+
+	snprintf(path, room, "%s/%s-%" PRIu64, own_folder(), name, size);
+	file = fopen(path, "we");
+	LAYER_CHECK(file);
+	LAYER_CHECK(fputs(text, file) >= 0);
+	LAYER_CHECK(fclose(file) == 0);
+}
+
+/* Plans. */
+
+/* What the word at TEXT stands for, and its length; NULL: nothing. */
+static const char *meaning(const char *text, uint64_t size, size_t *length)
+{
+	static const char *const words[] = { "$SIZE", "$HALF", "$DIR", "$RESCUED", "$MAPPED" };
+	static char value[512];
+	char content[64];
+
+	for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		*length = strlen(words[i]);
+		if (strncmp(text, words[i], *length) != 0)
+			continue;
+		switch (i) {
+		case 0:
+			snprintf(value, sizeof(value), "%" PRIu64, size);
+			break;
+		case 1:
+			snprintf(value, sizeof(value), "%" PRIu64, nr_round_down(size / 2, 65536));
+			break;
+		case 2:
+			snprintf(value, sizeof(value), "%s", own_folder());
+			break;
+		case 3:
+			snprintf(content, sizeof(content), "0 ?\n0 0x%" PRIx64 " +\n", size);
+			write_file(value, sizeof(value), "rescued", size, content);
+			break;
+		default:
+			snprintf(content, sizeof(content), "0 %" PRIu64 "\n", size);
+			write_file(value, sizeof(value), "mapped", size, content);
+			break;
+		}
+		return value;
+	}
+	return NULL;
+}
+
+const char *filter_plan(const struct filter_row *row, uint64_t size)
+{
+	static char plan[1024];
+	size_t used = (size_t)snprintf(plan, sizeof(plan), "%s ", row->name), length;
+
+	for (const char *text = row->parameters; *text; text += length) {
+		const char *value = meaning(text, size, &length);
+
+		if (!value)
+			length = 1;
+		used += (size_t)snprintf(plan + used, sizeof(plan) - used, "%.*s",
+					 value ? (int)strlen(value) : 1, value ? value : text);
+		LAYER_CHECK(used < sizeof(plan));
+	}
+	if (row->below)
+		used += (size_t)snprintf(plan + used, sizeof(plan) - used, " | %s", row->below);
+	LAYER_CHECK(used < sizeof(plan));
+	return plan;
+}
+
+void filter_table_options(struct layer_options *options)
+{
+	static const struct nr_layer_type *const types[] = { &partitioned_type, NULL };
+	static const struct nr_catalog catalog = { nr_backends, nr_filters };
+	static const struct nr_surroundings surroundings = { .parse = nr_words_parse,
+							     .forget = nr_words_forget };
+
+	nr_words_set_catalog(&catalog);
+	options->types = types;
+	options->surroundings = &surroundings;
+	options->aligner = &nr_blocksize_type;
+	options->ring = true;
+}
