@@ -290,7 +290,7 @@ static int find_mbr(struct table *t, const uint8_t *sector, uint64_t wanted)
 /* GPT. */
 
 struct gpt {
-	uint64_t entries; /* sector */
+	uint64_t header, entries; /* sectors */
 	uint32_t count, entry_size, crc;
 	uint64_t first, last; /* sectors partitions may lie in */
 };
@@ -323,6 +323,7 @@ static int read_header(const struct table *t, uint64_t lba, struct gpt *gpt)
 				    "the checksum or place of the GPT header in sector %" PRIu64
 				    " is wrong",
 				    lba);
+	gpt->header = lba;
 	gpt->first = get64(header + 40);
 	gpt->last = get64(header + 48);
 	gpt->entries = get64(header + 72);
@@ -400,7 +401,19 @@ static bool has_other_sectors(const struct table *t)
 	       memcmp(text, "EFI PART", 8) == 0;
 }
 
-static int find_gpt(struct table *t)
+/* Nobody who writes to a partition may change the table. */
+static int add_table(struct table *t, const struct gpt *gpt)
+{
+	uint64_t sector = t->disk->sector, bytes = (uint64_t)gpt->count * gpt->entry_size;
+	int err = add_item(t, 0, 0, sector);
+
+	if (!err)
+		err = add_item(t, 0, gpt->header * sector, sector);
+	/* They have been read, so they lie in the disk. */
+	return err ? err : add_item(t, 0, gpt->entries * sector, bytes);
+}
+
+static int find_gpt(struct table *t, struct nr_partition *partition)
 {
 	struct nr_error first = { 0 }, *error = t->error;
 	uint8_t *array = NULL;
@@ -419,17 +432,18 @@ static int find_gpt(struct table *t)
 			return nr_error_set(error, err,
 					    "%s, and the copy at the end of the disk is no better",
 					    first.text);
+		memcpy(partition->damage, first.text, sizeof(partition->damage));
 	}
 	t->error = error;
-	err = 0;
 	assert(array);
+	err = add_table(t, &gpt);
 	for (uint32_t i = 0; i < gpt.count && !err; i++)
 		err = add_entry(t, &gpt, i + 1, array + (size_t)i * gpt.entry_size);
 	free(array);
 	return err ? err : check_overlap(t);
 }
 
-static int find_any(struct table *t, uint64_t wanted)
+static int find_any(struct table *t, uint64_t wanted, struct nr_partition *partition)
 {
 	uint8_t sector[MBR_BYTES] = { 0 };
 	int err;
@@ -446,7 +460,7 @@ static int find_any(struct table *t, uint64_t wanted)
 				    "there is no partition table: sector 0 has no signature");
 	for (unsigned slot = 0; slot < 4; slot++)
 		if (mbr_entry(sector, slot).type == GPT_PROTECTIVE)
-			return find_gpt(t);
+			return find_gpt(t, partition);
 	return find_mbr(t, sector, wanted);
 }
 
@@ -454,8 +468,10 @@ int nr_partition_find(const struct nr_partition_disk *disk, uint64_t number,
 		      struct nr_partition *partition, struct nr_error *error)
 {
 	struct table t = { .disk = disk, .error = error };
-	int err = find_any(&t, number);
+	int err;
 
+	partition->damage[0] = '\0';
+	err = find_any(&t, number, partition);
 	if (!err) {
 		err = -ENOENT;
 		for (size_t i = 0; i < t.count && err; i++) {

@@ -4,8 +4,8 @@
  *
  * Pure but for the reading, which the caller does: bytes in, a range or a sentence
  * out.  All of a table is checked, whichever partition is asked for: one that lies
- * (partitions that overlap or reach beyond the end, a chain of logical partitions
- * that comes back to itself) is refused.
+ * (partitions that overlap or reach beyond the end, or into a GPT itself, a chain of
+ * logical partitions that comes back to itself) is refused.
  */
 #ifndef FILTERS_PARTITION_TABLE_H
 #define FILTERS_PARTITION_TABLE_H
@@ -27,6 +27,7 @@ struct nr_partition_disk {
 struct nr_partition {
 	uint64_t offset; /* bytes */
 	uint64_t length;
+	char damage[NR_ERROR_TEXT_MAX]; /* why the copy of a GPT was used; "": it was not */
 };
 
 /* NUMBER counts from 1; logical partitions of an MBR from 5. */

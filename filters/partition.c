@@ -62,7 +62,13 @@ static int find_place(struct nr_layer *layer, struct nr_error *error)
 		.context = layer,
 	};
 
-	return nr_partition_find(&disk, p->number, &p->place, error);
+	int err = nr_partition_find(&disk, p->number, &p->place, error);
+
+	if (!err && p->place.damage[0])
+		nr_layer_log(layer, NR_LAYER_WARNING,
+			     "%s; the copy of the table at the end of the disk is used",
+			     p->place.damage);
+	return err;
 }
 
 static int describe(struct nr_layer *layer, struct nr_traits *t, struct nr_error *error)

@@ -61,6 +61,8 @@ dd if=/dev/zero of="$DISK/damaged" bs=512 seek=1 count=1 conv=notrunc status=non
 start_server --filter=partition file "$DISK/damaged" partition=3
 equal size "$(nbdinfo --size "$URI")" $((20000 * 512))
 stop_server
+grep -q 'warning: partition: there is no GPT header in sector 1; the copy' "$LOG" ||
+	fail "the log does not say it: $(cat "$LOG")"
 
 note "written, and nothing else is"
 random_file "$WORK/new" $((1000 * 512))

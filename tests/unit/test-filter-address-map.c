@@ -239,17 +239,37 @@ static void test_texts_that_are_no_range(void **state)
 		"99999999999999999999+1:0",
 		"16E+1:0",
 		"8E+1:0",
+		"0+1:8E",
+		"1+9223372036854775807:0",
+		"0+1:1\x80",
+		"\xff",
 	};
+	static const char nul[] = "0+1:1\0";
 	struct nr_map_table table = { 0 };
 	struct nr_error error;
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 		if (!nr_map_table_add(&table, wrong[i], strlen(wrong[i]), &error))
 			fail_msg("'%s' was taken", wrong[i]);
+	assert_int_equal(nr_map_table_add(&table, nul, sizeof(nul) - 1, &error), -EINVAL);
+	assert_int_equal(nr_map_table_add(&table, NULL, 0, &error), -EINVAL);
+	assert_int_equal(nr_map_table_add_lines(&table, NULL, 0, &error), 0);
 	assert_int_equal(table.count, 0);
 	assert_int_equal(nr_map_table_add(&table, "0-9223372036854775806:0", 23, &error), 0);
 	assert_int_equal(nr_map_table_add_lines(&table, "1-2:3\n#\n\n 4-x\n", 15, &error), -EINVAL);
 	assert_int_equal(strncmp(error.text, "line 4: '4-x'", 13), 0);
+	/* All of 2^63-1 bytes, and once more at its last byte. */
+	assert_int_equal(nr_map_table_add(&table, "9223372036854775806+1:0", 23, &error), 0);
+	assert_int_equal(nr_map_table_sort(&table, &error), -EINVAL);
+	nr_map_table_free(&table);
+	/* Lines as other systems end them, and one that does not end. */
+	assert_int_equal(nr_map_table_add_lines(&table, "0+1:1\r\n\f\n1+1:0", 14, &error), 0);
+	assert_int_equal(table.count, 2);
+	assert_int_equal(nr_map_table_sort(&table, &error), 0);
+	assert_int_equal(nr_map_table_check(&table, 2, 2, 1, &error), 0);
+	assert_int_equal(nr_map_table_check(&table, 2, 1, 1, &error), -EINVAL);
+	assert_int_equal(nr_map_table_check(&table, 2, 2, 2, &error), -EINVAL);
+	assert_int_equal(nr_map_table_check(&table, 1, 2, 1, &error), -EINVAL);
 	nr_map_table_free(&table);
 }
 

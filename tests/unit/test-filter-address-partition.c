@@ -214,6 +214,17 @@ static void test_chains_that_lie(void **state)
 	new_logical_disk();
 	put_mbr(0, 0, 0x83, 1, 1000);
 	expect_refused(5, "overlap");
+	new_disk(512);
+	put_mbr(0, 0, 0x05, 0, 5000); /* the chain begins with the MBR itself */
+	expect_refused(5, "overlap");
+	new_disk(512);
+	put_mbr(0, 0, 0x0f, 1000, 1); /* a link that is longer than all of it */
+	put_mbr(1000, 0, 0x83, 1, 1);
+	expect_refused(5, "beyond the end of the extended partition");
+	new_disk(512);
+	put_mbr(0, 0, 0x0f, 32767, 1); /* the last sector of the disk, with nothing in it */
+	put_mbr(32767, 0, 0, 0, 0);
+	expect_refused(5, "no partition 5");
 	new_logical_disk();
 	put_mbr(0, 2, 0x05, 7000, 1000);
 	expect_refused(5, "both extended");
@@ -272,14 +283,20 @@ static void test_gpt(void **state)
 
 static void test_the_copy_of_a_gpt_is_used(void **state)
 {
+	struct nr_partition p;
+
 	new_gpt_disk(512);
 	image[512 + 100] ^= 1; /* behind what the checksum covers */
 	expect(1, 100, 100);
 	put_entry(last_lba(), 1, 100, 150);
 	seal_gpt(last_lba());
 	expect(1, 100, 100);
+	assert_int_equal(nr_partition_find(&disk, 1, &p, &error), 0);
+	assert_string_equal(p.damage, "");
 	image[512 + 40] ^= 1;
 	expect(1, 100, 51);
+	assert_int_equal(nr_partition_find(&disk, 1, &p, &error), 0);
+	assert_non_null(strstr(p.damage, "checksum"));
 	new_gpt_disk(512);
 	image[1024] ^= 0x80; /* entries that differ from their checksum */
 	expect(1, 100, 100);
@@ -295,6 +312,38 @@ static void test_a_gpt_for_other_sectors(void **state)
 	new_gpt_disk(512);
 	disk.sector = 4096;
 	expect_refused(1, "use partition-sectorsize=512");
+}
+
+/* Whoever writes to such a partition would write over the table. */
+static void test_a_partition_over_its_own_table_is_refused(void **state)
+{
+	static const struct {
+		uint64_t first, last;
+	} over[] = { { 0, 0 }, { 1, 1 }, { 2, 2 }, { 33, 33 }, { 20, 90 }, { 0, 99 } };
+
+	for (size_t i = 0; i < sizeof(over) / sizeof(over[0]); i++) {
+		new_gpt_disk(512);
+		put64(512 + 40, 0);
+		put_entry(1, 2, over[i].first, over[i].last);
+		seal_gpt(1);
+		expect_refused(1, "overlap");
+	}
+	new_gpt_disk(512);
+	put64(512 + 40, 0);
+	put_entry(1, 2, 34, 40);
+	seal_gpt(1);
+	expect(2, 34, 7);
+	/* The entries are where the header is. */
+	new_gpt_disk(512);
+	memset(image + DISK_BYTES - 512, 0, 512);
+	put64(512 + 72, 1);
+	put32(512 + 80, 4);
+	for (unsigned i = 0; i < 2; i++) {
+		put32(512 + 88, nr_partition_crc32(image + 512, 512));
+		put32(512 + 16, 0);
+		put32(512 + 16, nr_partition_crc32(image + 512, 92));
+	}
+	expect_refused(1, "");
 }
 
 static void test_gpts_that_lie(void **state)
@@ -475,6 +524,7 @@ int main(void)
 		cmocka_unit_test(test_gpt),
 		cmocka_unit_test(test_the_copy_of_a_gpt_is_used),
 		cmocka_unit_test(test_a_gpt_for_other_sectors),
+		cmocka_unit_test(test_a_partition_over_its_own_table_is_refused),
 		cmocka_unit_test(test_gpts_that_lie),
 		cmocka_unit_test(test_gpt_headers_that_lie),
 		cmocka_unit_test(test_a_partition_is_a_disk),

@@ -247,6 +247,17 @@ static void test_mapfiles_that_lie_are_refused(void **state)
 		assert_null(map.range);
 	}
 	assert_int_equal(nr_ddrescue_parse(&map, "0 + 1\n0 1 \0\n", 12, &error), -EINVAL);
+	assert_int_equal(nr_ddrescue_parse(&map, "0 + 1\n0 1\0 +\n", 13, &error), -EINVAL);
+	assert_int_equal(nr_ddrescue_parse(&map, NULL, 0, &error), -EINVAL);
+	/* The end of all, a line that does not end, and lines as other systems end them. */
+	assert_int_equal(parse("0 + 1\r\n0 0x7fffffffffffffff +", &map, &error), 0);
+	assert_int_equal(map.count, 1);
+	assert_int_equal(map.range[0].end, INT64_MAX);
+	nr_ddrescue_free(&map);
+	assert_int_equal(
+		parse("0 + 1\n0x7fffffffffffffff 0 +\n0x7fffffffffffffff 1 +", &map, &error),
+		-EINVAL);
+	assert_non_null(strstr(error.text, "line 3"));
 }
 
 static void test_any_bytes_are_no_danger_to_the_parser(void **state)

@@ -283,6 +283,19 @@ static void test_extentlist_parser_takes_any_bytes(void **state)
 	assert_int_equal(list.count, 0);
 	assert_int_equal(nr_extentlist_parse(&list, "7 1", 2, &error), -EINVAL);
 	nr_extentlist_free(&list);
+	/* The end of all, a line that does not end, and lines as other systems end them. */
+	assert_int_equal(nr_extentlist_parse(&list, "0 9223372036854775807", 21, &error), 0);
+	assert_int_equal(list.count, 1);
+	nr_extentlist_free(&list);
+	assert_int_equal(nr_extentlist_parse(&list, "9223372036854775807 0\r\n1 1\r\n", 28, &error),
+			 0);
+	assert_int_equal(list.count, 1);
+	nr_extentlist_free(&list);
+	assert_int_equal(nr_extentlist_parse(&list, "9223372036854775807 1", 21, &error), -EINVAL);
+	assert_int_equal(nr_extentlist_parse(&list, "9223372036854775806 1\n0 9223372036854775807",
+					     43, &error),
+			 -EINVAL);
+	assert_non_null(strstr(error.text, "lines 1 and 2 overlap"));
 }
 
 int main(void)
