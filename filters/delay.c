@@ -51,7 +51,7 @@ static const char *const names[DELAY_COUNT] = {
 static const struct nr_param delay_params[] = {
 	ROW("rdelay", rdelay, "How long reads wait: seconds, or NNms",
 	    "How long reads wait.  Times are in seconds (C<2>, C<0.5>) or have a unit:\n"
-	    "C<100ms>, C<20us>."),
+	    "C<100ms>, C<20us>, C<5ns>."),
 	ROW("wdelay", wdelay, "How long writes, zeroes and trims wait",
 	    "How long writes, zeroes and trims wait.  B<delay-write=>, B<delay-zero=> and\n"
 	    "B<delay-trim=> go before it."),

@@ -116,12 +116,14 @@ static void look(struct exitwhen *e)
 			note(e, "exit-when-process-exits", e->processes.item[i]);
 }
 
-/* Said once, until one runs again. */
+/* Said once, until one does what it should again. */
 static bool script_failed(struct exitwhen *e, const char *command)
 {
 	if (!e->failing)
 		nr_layer_log(e->layer, NR_LAYER_WARNING,
-			     "exit-when-script=%s cannot be run; it is tried again", command);
+			     "exit-when-script=%s fails: its exit status is neither 0, go on, nor "
+			     "%d, end; it is tried again",
+			     command, SCRIPT_SAYS_END);
 	e->failing = true;
 	return true;
 }
@@ -131,6 +133,7 @@ static bool run_script(struct exitwhen *e, const char *command)
 {
 	struct nr_script script;
 	struct pollfd fds[2];
+	int status;
 
 	if (nr_script_start(&script, command, NULL, -1))
 		return script_failed(e, command); /* next time, perhaps */
@@ -141,8 +144,11 @@ static bool run_script(struct exitwhen *e, const char *command)
 			return false;
 		}
 	} while (!fds[1].revents);
+	status = nr_script_wait(&script);
+	if (status != 0 && status != SCRIPT_SAYS_END)
+		return script_failed(e, command);
 	e->failing = false;
-	if (nr_script_wait(&script) == SCRIPT_SAYS_END)
+	if (status == SCRIPT_SAYS_END)
 		note(e, "exit-when-script", command);
 	return true;
 }

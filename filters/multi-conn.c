@@ -24,7 +24,7 @@
 #include "filters/filters.h"
 
 enum mode { MODE_AUTO, MODE_EMULATE, MODE_PLUGIN, MODE_DISABLE, MODE_UNSAFE };
-enum track { TRACK_CONNECTION, TRACK_FAST, TRACK_OFF };
+enum track { TRACK_CONNECTION, TRACK_FAST, TRACK_OFF, TRACK_CONN /* the same as the first */ };
 
 struct counter {
 	_Atomic uint64_t changes; /* finished on this worker, which alone writes it */
@@ -45,7 +45,7 @@ struct state {
 };
 
 static const char *const modes[] = { "auto", "emulate", "plugin", "disable", "unsafe", NULL };
-static const char *const tracks[] = { "connection", "fast", "off", NULL };
+static const char *const tracks[] = { "connection", "fast", "off", "conn", NULL };
 
 static const struct nr_param params[] = {
 	{

@@ -68,7 +68,8 @@ int nr_value_duration(const char *name, const char *text, uint64_t *nanoseconds,
 	static const struct {
 		const char *suffix;
 		double unit;
-	} units[] = { { "", 1e9 }, { "s", 1e9 }, { "ms", 1e6 }, { "us", 1e3 } };
+	} units[] = { { "", 1e9 },        { "s", 1e9 },       { "ms", 1e6 }, { "us", 1e3 },
+		      { "\u00b5s", 1e3 }, { "\u03bcs", 1e3 }, { "ns", 1 } };
 	const char *rest = text;
 	double value;
 	bool known = false;

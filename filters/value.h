@@ -21,7 +21,7 @@
 int nr_value_probability(const char *name, const char *text, double *chance,
 			 struct nr_error *error);
 
-/* "1", "0.5", "100ms", "20us", "3s" to nanoseconds. */
+/* "1", "0.5", "100ms", "20us", "5ns", "3s" to nanoseconds. */
 int nr_value_duration(const char *name, const char *text, uint64_t *nanoseconds,
 		      struct nr_error *error);
 

@@ -268,6 +268,16 @@ connects || fail "it has not happened yet"
 touch "$WORK/yes"
 ended
 
+note "exitwhen: a script that fails is told once"
+start_server --filter=exitwhen memory 1M exit-when-poll=0.01 \
+	exit-when-script="echo x >>$WORK/runs; exit 3"
+enough() {
+	[ "$(wc -l <"$WORK/runs")" -ge 5 ]
+}
+until_true 20 enough || fail "it is not run again"
+stop_server
+equal "how often it is told" "$(grep -c 'warning: exitwhen: exit-when-script=.* fails' "$LOG")" 1
+
 note "exportname: lists and descriptions"
 mkdir "$DISK/folder"
 random_file "$DISK/folder/one" 65536

@@ -86,6 +86,9 @@ static void test_durations_as_people_write_them(void **state)
 	assert_int_equal(duration("0.5"), NR_SECOND / 2);
 	assert_int_equal(duration("100ms"), NR_SECOND / 10);
 	assert_int_equal(duration("20us"), 20000);
+	assert_int_equal(duration("20\u00b5s"), 20000);
+	assert_int_equal(duration("1.5\u03bcs"), 1500);
+	assert_int_equal(duration("7ns"), 7);
 	assert_int_equal(duration("1000000000"), 1000000000 * NR_SECOND);
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 		assert_true(duration(wrong[i]) == UINT64_MAX);

@@ -301,7 +301,8 @@ static void test_multi_conn_flushes_under_way_excuse_none(void **state)
 
 static void test_multi_conn_changes_no_data(void **state)
 {
-	is_transparent("multi-conn | multi-conn multi-conn-track-dirty=fast | memory 1M");
+	is_transparent("multi-conn | multi-conn multi-conn-track-dirty=conn | "
+		       "multi-conn multi-conn-track-dirty=fast | memory 1M");
 }
 
 int main(void)
