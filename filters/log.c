@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include "filters/filters.h"
+#include "filters/log-script.h"
 #include "filters/operations.h"
 #include "filters/output.h"
 #include "nbdring/checked.h"
@@ -93,7 +94,9 @@ struct log {
 	time_t second;
 	uint64_t lost_lines;    /* could not be written, not said yet */
 	uint64_t pending_lines; /* in `text` */
-	int64_t real_offset;    /* CLOCK_REALTIME minus CLOCK_MONOTONIC */
+	struct nr_log_script script;
+	struct nr_text words; /* for it */
+	int64_t real_offset;  /* CLOCK_REALTIME minus CLOCK_MONOTONIC */
 };
 
 struct state {
@@ -107,12 +110,19 @@ static const char *const formats[] = { "text", "json", NULL };
 static const struct nr_param log_params[] = {
 	{ .name = "logfile",
 	  .type = NR_PARAM_PATH,
-	  .flags = NR_PARAM_REQUIRED,
 	  .offset = offsetof(struct log, file),
 	  .value = "FILE",
 	  .help = "File that the log is written to",
 	  .manual = "The file that the log is written to.  Several exports, and several C<log>\n"
-		    "filters of one stack, may share it." },
+		    "filters of one stack, may share it.  Without a file and a script, the filter\n"
+		    "does nothing." },
+	{ .name = "logscript",
+	  .type = NR_PARAM_STRING,
+	  .offset = offsetof(struct log, script.command),
+	  .value = "COMMAND",
+	  .help = "Command that is run for every line",
+	  .manual = "A command for the shell that is run for every line, with what it says in\n"
+		    "variables; see L</THE SCRIPT>.  With or without a B<logfile=>." },
 	{ .name = "logappend",
 	  .type = NR_PARAM_BOOL,
 	  .offset = offsetof(struct log, append),
@@ -154,11 +164,18 @@ static void log_done(struct nr_layer *layer, struct nr_request *req)
 {
 	struct log *log = layer->instance;
 	const struct state *state = nr_scratch(layer, req);
-	struct ring *ring = &log->ring[nr_worker_index(req->worker)];
 	struct client *client = nr_session_data(layer, req->session);
-	uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
-	uint64_t now = nr_precise_now();
+	struct ring *ring;
+	uint64_t head;
+	uint64_t now;
 
+	if (!log->ring) {
+		nr_finish(layer, req, req->error);
+		return;
+	}
+	ring = &log->ring[nr_worker_index(req->worker)];
+	head = atomic_load_explicit(&ring->head, memory_order_relaxed);
+	now = nr_precise_now();
 	if (client)
 		atomic_fetch_add_explicit(&client->requests, 1, memory_order_relaxed);
 	if (head - atomic_load_explicit(&ring->tail, memory_order_acquire) == RECORDS) {
@@ -186,8 +203,10 @@ static void add_event(struct log *log, const struct event *like, const char *exp
 		      const char *peer)
 {
 	size_t names = strlen(export_name) + 1, bytes = names + strlen(peer) + 1;
-	struct event *event = malloc(sizeof(*event) + bytes);
+	struct event *event = log->ring ? malloc(sizeof(*event) + bytes) : NULL;
 
+	if (!log->ring)
+		return;
 	if (!event) {
 		atomic_fetch_add(&log->lost_events, 1);
 		return;
@@ -276,16 +295,14 @@ static const char *error_name(int error)
 	return name ? name : "unknown";
 }
 
-static void request_text(struct log *log, const struct record *r)
-{
-	static const char *const names[NR_OPERATION_COUNT] = {
-		[NR_READ] = "Read",       [NR_WRITE] = "Write",   [NR_FLUSH] = "Flush",
-		[NR_TRIM] = "Trim",       [NR_ZERO] = "Zero",     [NR_CACHE] = "Cache",
-		[NR_EXTENTS] = "Extents", [NR_RESIZE] = "Resize",
-	};
-	struct nr_text *text = &log->text;
+static const char *const actions[NR_OPERATION_COUNT] = {
+	[NR_READ] = "Read", [NR_WRITE] = "Write", [NR_FLUSH] = "Flush",     [NR_TRIM] = "Trim",
+	[NR_ZERO] = "Zero", [NR_CACHE] = "Cache", [NR_EXTENTS] = "Extents", [NR_RESIZE] = "Resize",
+};
 
-	nr_text_add(text, " connection=%" PRIu64 " %s", r->session, names[r->operation]);
+static void request_text(struct nr_text *text, const struct record *r)
+{
+	nr_text_add(text, " connection=%" PRIu64 " %s", r->session, actions[r->operation]);
 	if (r->operation == NR_RESIZE)
 		nr_text_add(text, " size=0x%" PRIx64, r->offset);
 	else if (r->operation != NR_FLUSH)
@@ -361,6 +378,57 @@ static void came_json(const struct nr_layer *layer, const struct event *e)
 		    layer->traits.read_only ? "true" : "false");
 }
 
+/* The script. */
+
+static void tell(const struct nr_layer *layer, const char *const further[2])
+{
+	struct log *log = layer->instance;
+
+	nr_text_add(&log->words, "%c", '\0');
+	if (log->words.failed)
+		log->script.untold++;
+	else if (!nr_log_script_run(&log->script, log->words.data, further))
+		nr_layer_log(layer, NR_LAYER_WARNING,
+			     "logscript=%s cannot be run; it is tried again with the next line",
+			     log->script.command);
+	log->words.used = 0;
+	log->words.failed = false;
+}
+
+static void tell_record(const struct nr_layer *layer, const struct record *r)
+{
+	struct log *log = layer->instance;
+
+	if (!log->script.command)
+		return;
+	nr_text_add(&log->words, "type=LEAVE act=%s", actions[r->operation]);
+	request_text(&log->words, r);
+	tell(layer, NULL);
+}
+
+static void tell_event(const struct nr_layer *layer, const struct event *e)
+{
+	struct log *log = layer->instance;
+	char *names[2] = { NULL, NULL };
+
+	if (!log->script.command)
+		return;
+	nr_text_add(&log->words, "type=PRINT act=%s connection=%" PRIu64,
+		    e->came ? "Connect" : "Disconnect", e->session);
+	if (!e->came)
+		nr_text_add(&log->words, " transactions=%" PRIu64, e->requests);
+	else
+		nr_text_add(&log->words, " size=0x%" PRIx64 " write=%d", nr_layer_size(layer),
+			    !layer->traits.read_only);
+	if (e->came && asprintf(&names[0], "export=%s", e->names) < 0)
+		names[0] = NULL;
+	if (names[0] && asprintf(&names[1], "peer=%s", e->names + strlen(e->names) + 1) < 0)
+		names[1] = NULL;
+	tell(layer, (const char *const *)names);
+	free(names[0]);
+	free(names[1]);
+}
+
 static void add_event_line(const struct nr_layer *layer, const struct event *e)
 {
 	struct log *log = layer->instance;
@@ -379,6 +447,7 @@ static void add_event_line(const struct nr_layer *layer, const struct event *e)
 		nr_text_add(&log->text, " connection=%" PRIu64 " Disconnect transactions=%" PRIu64,
 			    e->session, e->requests);
 	end_line(log);
+	tell_event(layer, e);
 }
 
 static void add_dropped_line(struct log *log, uint64_t lines)
@@ -394,8 +463,8 @@ static void add_dropped_line(struct log *log, uint64_t lines)
 
 static void write_out(struct log *log)
 {
-	if (log->text.failed ||
-	    (log->text.used && nr_output_write(log->fd, log->text.data, log->text.used)))
+	if (log->text.failed || (log->text.used && log->fd >= 0 &&
+				 nr_output_write(log->fd, log->text.data, log->text.used)))
 		log->lost_lines += log->pending_lines;
 	log->text.used = 0;
 	log->text.failed = false;
@@ -468,8 +537,9 @@ static struct ring *oldest_ring(struct nr_layer *layer)
 	return oldest;
 }
 
-static void add_record(struct log *log, struct ring *ring)
+static void add_record(struct nr_layer *layer, struct ring *ring)
 {
+	struct log *log = layer->instance;
 	uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
 	struct record record = ring->record[tail % RECORDS];
 
@@ -478,8 +548,9 @@ static void add_record(struct log *log, struct ring *ring)
 	if (log->format == JSON)
 		request_json(log, &record);
 	else
-		request_text(log, &record);
+		request_text(&log->text, &record);
 	end_line(log);
+	tell_record(layer, &record);
 }
 
 static void add_what_is_missing(struct nr_layer *layer)
@@ -523,7 +594,7 @@ static bool do_round(struct nr_layer *layer)
 			add_event_line(layer, event);
 			free(event);
 		} else if (ring) {
-			add_record(log, ring);
+			add_record(layer, ring);
 		} else {
 			break;
 		}
@@ -607,22 +678,31 @@ static int start_thread(struct nr_layer *layer)
 	return -err;
 }
 
+static void close_file(const struct log *log)
+{
+	if (log->fd >= 0)
+		close(log->fd);
+}
+
 static int log_open(struct nr_layer *layer, struct nr_error *error)
 {
 	struct log *log = layer->instance;
 	void *rings;
 	int err;
 
+	if (!log->file && !log->script.command)
+		return 0;
 	log->events_end = &log->events;
 	log->second = -1;
-	log->fd = nr_output_open(log->file, log->append, error);
-	if (log->fd < 0)
+	log->script.closing = &log->stop;
+	log->fd = log->file ? nr_output_open(log->file, log->append, error) : -1;
+	if (log->file && log->fd < 0)
 		return nr_error_prefix(error, "logfile");
 	rings = mmap(NULL, ring_bytes(layer), PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (rings == MAP_FAILED) {
 		err = nr_error_system(error, -errno, "rings of %u workers", layer->worker_count);
-		close(log->fd);
+		close_file(log);
 		return err;
 	}
 	log->ring = rings;
@@ -633,7 +713,7 @@ static int log_open(struct nr_layer *layer, struct nr_error *error)
 		sem_destroy(&log->wake);
 		pthread_mutex_destroy(&log->mutex);
 		munmap(rings, ring_bytes(layer));
-		close(log->fd);
+		close_file(log);
 		return nr_error_system(error, err, "the thread that writes the log");
 	}
 	return 0;
@@ -643,17 +723,25 @@ static void log_close(struct nr_layer *layer)
 {
 	struct log *log = layer->instance;
 
+	if (!log->ring)
+		return;
 	atomic_store(&log->stop, true);
 	sem_post(&log->wake);
 	pthread_join(log->thread, NULL);
 	if (log->lost_lines)
 		nr_layer_log(layer, NR_LAYER_ERROR, "%s: %" PRIu64 " lines could not be written",
-			     log->file, log->lost_lines);
+			     log->file ? log->file : "logscript", log->lost_lines);
+	if (log->script.untold)
+		nr_layer_log(layer, NR_LAYER_WARNING,
+			     "logscript: it was not told of %" PRIu64
+			     " requests or clients; it is too slow, or cannot be run",
+			     log->script.untold);
+	nr_text_free(&log->words);
 	nr_text_free(&log->text);
 	sem_destroy(&log->wake);
 	pthread_mutex_destroy(&log->mutex);
 	munmap(log->ring, ring_bytes(layer));
-	close(log->fd);
+	close_file(log);
 }
 
 const struct nr_layer_type nr_log_type = {

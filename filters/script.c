@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,26 +19,35 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The environment and `name`; free() it, and *VARIABLE, the string that is new in it. */
-static char **environment(const char *name, char **variable)
+/* Is the variable ENTRY of the environment ("key=value") one of VARIABLES? */
+static bool is_among(const char *entry, const char *const *variables)
+{
+	size_t key = strcspn(entry, "=") + 1;
+
+	for (; *variables; variables++)
+		if (strncmp(entry, *variables, key) == 0)
+			return true;
+	return false;
+}
+
+/* VARIABLES and the rest of the environment; free() it. */
+static char **environment(const char *const *variables)
 {
 	size_t count = 0, used = 0;
 	char **copy;
 
-	while (environ[count])
+	for (char **entry = environ; *entry; entry++)
 		count++;
-	copy = calloc(count + 2, sizeof(*copy));
+	for (size_t i = 0; variables[i]; i++)
+		count++;
+	copy = calloc(count + 1, sizeof(*copy));
 	if (!copy)
 		return NULL;
-	if (asprintf(variable, "name=%s", name) < 0) {
-		*variable = NULL;
-		free(copy);
-		return NULL;
-	}
-	copy[used++] = *variable;
-	for (size_t i = 0; i < count; i++)
-		if (strncmp(environ[i], "name=", 5) != 0)
-			copy[used++] = environ[i];
+	for (size_t i = 0; variables[i]; i++)
+		copy[used++] = (char *)(uintptr_t)variables[i];
+	for (char **entry = environ; *entry; entry++)
+		if (!is_among(*entry, variables))
+			copy[used++] = *entry;
 	return copy;
 }
 
@@ -72,18 +82,18 @@ static int spawn(pid_t *pid, const char *command, char **variables, int output)
 	return -err;
 }
 
-int nr_script_start(struct nr_script *script, const char *command, const char *name, int output)
+int nr_script_start(struct nr_script *script, const char *command, const char *const *variables,
+		    int output)
 {
-	char *own = NULL, **variables = name ? environment(name, &own) : environ;
+	char **all = variables ? environment(variables) : environ;
 	int err;
 
 	script->pid = -1;
-	if (!variables)
+	if (!all)
 		return -ENOMEM;
-	err = spawn(&script->pid, command, variables, output);
-	free(own);
-	if (variables != environ)
-		free(variables);
+	err = spawn(&script->pid, command, all, output);
+	if (variables)
+		free(all);
 	if (err)
 		return err;
 	script->ended = pidfd_open(script->pid, 0);
@@ -162,12 +172,21 @@ bool nr_script_output(const char *command, const char *name, int milliseconds, c
 	int64_t deadline = milliseconds_now() + milliseconds;
 	struct nr_script script;
 	struct pollfd wait;
+	const char *variables[] = { NULL, NULL };
+	char *variable;
 	bool good;
-	int ends[2];
+	int ends[2], err;
 
-	if (pipe2(ends, O_CLOEXEC))
+	if (asprintf(&variable, "name=%s", name) < 0)
 		return false;
-	if (nr_script_start(&script, command, name, ends[1])) {
+	if (pipe2(ends, O_CLOEXEC)) {
+		free(variable);
+		return false;
+	}
+	variables[0] = variable;
+	err = nr_script_start(&script, command, variables, ends[1]);
+	free(variable);
+	if (err) {
 		(void)close(ends[0]);
 		(void)close(ends[1]);
 		return false;

@@ -19,10 +19,12 @@ struct nr_script {
 };
 
 /*
- * Start COMMAND.  NAME is the value of its variable `name`; NULL: there is none.
- * OUTPUT is its standard output; -1: the server's standard error.  0 or negative errno.
+ * Start COMMAND.  VARIABLES are "key=value", NULL-terminated, and go before those of the
+ * server's environment; NULL: there are none.  OUTPUT is its standard output; -1: the
+ * server's standard error.  0 or negative errno.
  */
-int nr_script_start(struct nr_script *script, const char *command, const char *name, int output);
+int nr_script_start(struct nr_script *script, const char *command, const char *const *variables,
+		    int output);
 
 /* Wait for its end: its exit status, or -1 when a signal ended it. */
 int nr_script_wait(struct nr_script *script);
@@ -31,7 +33,7 @@ int nr_script_wait(struct nr_script *script);
 void nr_script_kill(struct nr_script *script);
 
 /*
- * Run COMMAND and keep what it prints, up to SIZE - 1 bytes, without the last line
+ * Run COMMAND, with NAME in its variable `name`, and keep what it prints, up to SIZE - 1 bytes, without the last line
  * end.  Returns false, and kills it, when it fails or takes over MILLISECONDS.
  */
 bool nr_script_output(const char *command, const char *name, int milliseconds, char *text,

@@ -50,6 +50,15 @@ stop_server
 has "$WORK/log2" ' Write offset=0x10000 count=0x20000 '
 has "$WORK/log2" ' Write offset=0x10000 count=0x1000 '
 
+note "log: a script, told of what a client does"
+# shellcheck disable=SC2016 # the variables are the script's
+start_server --filter=log memory 10M \
+	logscript='[ "$act" != Write ] || echo "$type $offset $count $return" >>'"$WORK/told"
+work
+until_true 30 test -s "$WORK/told" || fail "the script was not told"
+stop_server
+equal "what the script was told" "$(cat "$WORK/told")" "LEAVE 0x10000 0x20000 0"
+
 note "stats"
 start_server --filter=stats memory 10M statsfile="$WORK/stats"
 work
@@ -88,6 +97,5 @@ stop_server
 has "$LOG" '^count bytes: read [0-9]+, written 131072, zeroed 65536, trimmed 65536$'
 
 note "what is wrong is said"
-refused logfile -- -U "$WORK/s" --filter=log memory 1M
 refused statsfile "$WORK/missing" -- -U "$WORK/s" --filter=stats memory 1M statsfile="$WORK/missing/file"
 refused log-format text json -- -U "$WORK/s" --filter=log memory 1M logfile="$WORK/log" log-format=xml

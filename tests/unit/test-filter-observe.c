@@ -290,12 +290,65 @@ static void test_a_log_that_cannot_be_written_stops_nobody(void **state)
 	layer_test_close(t);
 }
 
+static void test_a_script_is_told_of_every_line(void **state)
+{
+	struct layer_test *t = layer_test_open(
+		NULL,
+		"log 'logscript=echo $type $act $connection $offset $count $return $error $export,"
+		"$transactions >>%s' | full 1M",
+		path);
+	struct nr_session session;
+
+	admit(t, &session, 7, "a name");
+	request_of(layer_client(t, 0), &session, NR_READ, 0x200, 0x400);
+	request_of(layer_client(t, 0), &session, NR_WRITE, 0, 0x1000);
+	nr_stack_leave(layer_test_stack(t), &session);
+	/* At the end it would have two seconds, which are not much on a busy machine. */
+	for (unsigned i = 0; i < 30000 && (access(path, F_OK) || !strstr(written(), "Dis")); i++)
+		usleep(1000);
+	layer_test_close(t);
+	assert_string_equal(written(), "PRINT Connect 7 a name,\n"
+				       "LEAVE Read 7 0x200 0x400 0 ,\n"
+				       "LEAVE Write 7 0x0 0x1000 -1 ENOSPC ,\n"
+				       "PRINT Disconnect 7 ,2\n");
+}
+
+static char last_said[512];
+
+static void hear(enum nr_layer_log_level level, const char *line)
+{
+	snprintf(last_said, sizeof(last_said), "%s", line);
+}
+
+/* The script never ends; the filter does. */
+static void test_a_script_that_hangs_keeps_nobody(void **state)
+{
+	static const struct nr_surroundings surroundings = { .log = hear };
+	const struct layer_options options = { .surroundings = &surroundings };
+	struct layer_test *t =
+		layer_test_open(&options, "log 'logscript=exec sleep 100000' | memory 1M");
+
+	for (unsigned i = 0; i < 20; i++)
+		assert_int_equal(layer_fill(layer_client(t, 0), 0, 512, 1), 0);
+	layer_test_close(t);
+	assert_contains(last_said, "log: logscript: it was not told of ");
+}
+
+static void test_a_log_of_nothing_changes_nothing(void **state)
+{
+	struct layer_test *t = layer_test_open(NULL, "log | log log-format=json | memory 1M");
+	struct nr_session session;
+
+	admit(t, &session, 7, "");
+	request_of(layer_client(t, 0), &session, NR_READ, 0, 512);
+	nr_stack_leave(layer_test_stack(t), &session);
+	layer_test_close(t);
+}
+
 static void test_log_wants_a_file(void **state)
 {
 	struct nr_error error;
 
-	layer_test_refused(NULL, &error, "log | memory 1M");
-	assert_contains(error.text, "logfile");
 	layer_test_refused(NULL, &error, "log logfile=/proc/no/such | memory 1M");
 	assert_contains(error.text, "log: logfile: /proc/no/such: ");
 	layer_test_refused(NULL, &error, "log logfile=%s log-format=xml | memory 1M", path);
@@ -411,6 +464,9 @@ int main(void)
 		TEST(test_two_logs_in_one_stack_and_file),
 		TEST(test_log_loses_nothing_silently),
 		TEST(test_a_log_that_cannot_be_written_stops_nobody),
+		TEST(test_a_script_is_told_of_every_line),
+		TEST(test_a_script_that_hangs_keeps_nobody),
+		TEST(test_a_log_of_nothing_changes_nothing),
 		TEST(test_log_wants_a_file),
 		TEST(test_stats_count_what_all_workers_did),
 		TEST(test_stats_as_text),
