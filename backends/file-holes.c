@@ -248,8 +248,10 @@ uint64_t nr_holes_run(struct nr_disk *disk, struct nr_file *file, uint64_t withi
 
 struct map {
 	struct nr_extents *list;
-	uint64_t until; /* time is up */
-	bool one;       /* nobody wants a second extent */
+	uint64_t until;   /* time is up */
+	unsigned lookups; /* left; only a worker counts them */
+	bool counts;      /* on a worker */
+	bool one;         /* nobody wants a second extent */
 };
 
 /* Returns false when no more can be added, or is to be. */
@@ -260,16 +262,30 @@ static bool map_add(struct map *map, uint64_t length, uint64_t status)
 	if (map->one && list->count && list->extent[0].status != status)
 		return false;
 	return nr_extents_add(list, length, status) && list->count < ANSWER_EXTENTS &&
-	       now_ns() < map->until;
+	       (map->counts || now_ns() < map->until);
+}
+
+/* May two more questions be asked? */
+static bool map_may_ask(struct map *map)
+{
+	if (!map->counts)
+		return true;
+	if (map->lookups < 2)
+		return false;
+	map->lookups -= 2;
+	return true;
 }
 
 /* The map of [AT, END) of FILE; false as map_add. */
 static bool map_file(struct map *map, const struct nr_file *file, uint64_t at, uint64_t end)
 {
 	while (at < end) {
-		off_t data = lseek(file->fd, (off_t)at, SEEK_DATA), hole;
+		off_t data, hole;
 		uint64_t next;
 
+		if (!map_may_ask(map))
+			return false;
+		data = lseek(file->fd, (off_t)at, SEEK_DATA);
 		/* Not known: "data" is never wrong. */
 		if (data < 0 && (errno != ENXIO || !file_reaches(file, end)))
 			return map_add(map, end - at, 0);
@@ -288,9 +304,9 @@ static bool map_file(struct map *map, const struct nr_file *file, uint64_t at, u
 	return true;
 }
 
-void nr_holes_extents(struct nr_disk *disk, struct nr_extents *list, bool one)
+static void map_disk(struct nr_disk *disk, struct map *map)
 {
-	struct map map = { .list = list, .until = now_ns() + ANSWER_NS, .one = one };
+	struct nr_extents *list = map->list;
 	bool more = true;
 
 	while (more && list->next < list->end) {
@@ -298,7 +314,39 @@ void nr_holes_extents(struct nr_disk *disk, struct nr_extents *list, bool one)
 		struct nr_file *file;
 
 		length = nr_disk_locate(disk, list->next, list->end - list->next, &file, &within);
-		more = file->block_device ? map_add(&map, length, 0)
-					  : map_file(&map, file, within, within + length);
+		more = file->block_device ? map_add(map, length, 0)
+					  : map_file(map, file, within, within + length);
 	}
+}
+
+void nr_holes_extents(struct nr_disk *disk, struct nr_extents *list, bool one)
+{
+	struct map map = { .list = list, .until = now_ns() + ANSWER_NS, .one = one };
+
+	map_disk(disk, &map);
+}
+
+/* As for reads, what is known to be data is not asked for. */
+static bool all_data(struct nr_file *file, uint64_t within, uint64_t length)
+{
+	return !atomic_load_explicit(&file->sparse, memory_order_relaxed) ||
+	       known_data(&file->known, within, length);
+}
+
+bool nr_holes_extents_at_once(struct nr_disk *disk, struct nr_extents *list, bool one)
+{
+	struct map map = { .list = list, .lookups = LOOKUPS, .counts = true, .one = one };
+	uint64_t length = list->end - list->next, within;
+	struct nr_file *file;
+
+	if (nr_disk_locate(disk, list->next, length, &file, &within) < length)
+		return false;
+	if (!file->block_device && all_data(file, within, length)) {
+		(void)nr_extents_add(list, length, 0);
+		return true;
+	}
+	if (file->lookup != NR_LOOKUP_BOTH || nr_disk_being_changed(disk))
+		return false;
+	map_disk(disk, &map);
+	return list->next == list->end || (one && list->count);
 }

@@ -7,7 +7,8 @@
  *            waits for a place in the device's queue and, on btrfs, for much
  *            more: 0.2 to 150 ms were measured for 1 to 32 MiB
  *   extents  lseek(SEEK_DATA) reads metadata that is not in memory, and waits for
- *            the inode's lock while somebody writes
+ *            the inode's lock while somebody writes; what takes a few questions
+ *            only is asked on the worker (file-holes.c)
  *   resize   ftruncate waits for all I/O of the file
  *   discard  where the ring has no discard (before Linux 6.12)
  *
@@ -92,8 +93,12 @@ static void extents_run(struct nr_job *job)
 
 void nr_file_extents(struct nr_file_op *op)
 {
+	bool one = op->req->flags & NR_REQ_ONE;
+
 	if (!op->disk->has_map) {
 		(void)nr_extents_add(op->req->extents, op->req->length, 0);
+		nr_file_op_finish(op, 0);
+	} else if (nr_holes_extents_at_once(op->disk, op->req->extents, one)) {
 		nr_file_op_finish(op, 0);
 	} else {
 		submit(op, extents_run, finish);

@@ -282,8 +282,14 @@ uint64_t nr_holes_run(struct nr_disk *disk, struct nr_file *file, uint64_t withi
 /* A hole was made, or may have been. */
 void nr_holes_made(struct nr_file *file, uint64_t within, uint64_t length);
 
-/* Fill in the extents of a request.  Blocks. */
+/* Fill in the extents of a request, from where the list ends on.  Blocks. */
 void nr_holes_extents(struct nr_disk *disk, struct nr_extents *list, bool one);
+
+/*
+ * The same as far as a worker may (above), into an empty list.  False: there is more,
+ * for nr_holes_extents.
+ */
+bool nr_holes_extents_at_once(struct nr_disk *disk, struct nr_extents *list, bool one);
 
 /* ---- file-range.c ------------------------------------------------------ */
 

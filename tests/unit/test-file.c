@@ -5,6 +5,8 @@
  */
 #include "tests/unit/test-file.h"
 
+#include <dirent.h>
+
 #include <pthread.h>
 
 /* ---- contents ---------------------------------------------------------- */
@@ -433,9 +435,47 @@ static void test_many_workers_at_once(void **state)
 	many_workers(shm, "writeback");
 }
 
+static unsigned threads(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	unsigned count = 0;
+
+	assert_non_null(tasks);
+	while (readdir(tasks))
+		count++;
+	closedir(tasks);
+	return count;
+}
+
+/* Asked on the worker; before any other test has made threads. */
+static void test_a_short_map_takes_no_thread(void **state)
+{
+	const char *path = make_file(here, "short-map", 4 * MIB);
+	struct nr_extent extent[8];
+	struct nr_extents list = { .extent = extent, .capacity = 8 };
+	struct layer_test *t;
+	unsigned before;
+
+	if (!has_holes(here))
+		skip();
+	put(path, MIB, MIB, 1);
+	put(path, 3 * MIB, MIB / 2, 1);
+	t = layer_test_open(&with_ring, "file %s", path);
+	before = threads();
+	assert_int_equal(layer_extents(layer_client(t, 0), 0, 4 * MIB, 0, &list), 0);
+	assert_int_equal(threads(), before);
+	assert_int_equal(list.count, 5);
+	assert_int_equal(list.extent[1].length, MIB);
+	assert_int_equal(list.extent[1].status, 0);
+	assert_int_equal(list.extent[4].length, MIB / 2);
+	assert_int_equal(list.extent[4].status, NR_EXTENT_HOLE | NR_EXTENT_ZERO);
+	layer_test_close(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_short_map_takes_no_thread),
 		cmocka_unit_test(test_random_requests_through_the_cache),
 		cmocka_unit_test(test_random_requests_with_direct),
 		cmocka_unit_test(test_random_requests_on_tmpfs),
