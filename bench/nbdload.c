@@ -22,7 +22,7 @@ static struct client *open_all(const struct options *o, const struct target *t)
 	if (!clients)
 		errx(1, "out of memory for %u connections", o->connections);
 	for (unsigned i = 0; i < o->connections; i++) {
-		if (!client_open(&clients[i], t, o, &error))
+		if (!client_open(&clients[i], i, t, o, &error))
 			errx(1, "connection %u: %s", i, error.text);
 		if (clients[i].style != clients[0].style || clients[i].size != clients[0].size)
 			errx(1, "connection %u got another size or form of replies than the first",

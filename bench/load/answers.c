@@ -25,7 +25,7 @@ static struct slot *find_slot(struct conn *c, uint64_t cookie)
 static void note_written(struct conn *c, const struct slot *slot)
 {
 	const struct plan *plan = c->plan;
-	uint64_t block = (slot->offset - plan->range_offset) / plan->options->block_size;
+	uint64_t block = (slot->offset - plan->range_offset) / plan->options->stride;
 
 	atomic_store_explicit((_Atomic uint8_t *)&plan->written[block], 1, memory_order_release);
 }
@@ -35,8 +35,14 @@ static void finish_slot(struct conn *c, struct slot *slot)
 	struct tally *tally = &c->view->tally;
 
 	tally->requests++;
+	if (slot->flush) {
+		tally->flushes++;
+		c->flushing = false;
+	}
 	if (slot->failed) {
 		tally->errors++;
+	} else if (slot->flush) {
+		hist_add(&tally->flush_latency, c->view->now - slot->started);
 	} else {
 		if (slot->left)
 			conn_lost(c, "a read was answered without its last %u bytes", slot->left);

@@ -243,10 +243,24 @@ static void set_patience(int fd, time_t seconds)
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 }
 
-bool client_open(struct client *c, const struct target *t, const struct options *o,
+/* False: the name is longer than the protocol allows. */
+static bool choose_export(char name[WIRE_NAME_MAX + 1], unsigned index, const struct target *t,
+			  const struct options *o)
+{
+	const char *given = o->export_name ? o->export_name : t->export_name;
+	int length;
+
+	if (o->exports)
+		length = snprintf(name, WIRE_NAME_MAX + 1, "%s%u", given, index % o->exports);
+	else
+		length = snprintf(name, WIRE_NAME_MAX + 1, "%s", given);
+	return length <= WIRE_NAME_MAX;
+}
+
+bool client_open(struct client *c, unsigned index, const struct target *t, const struct options *o,
 		 struct client_error *error)
 {
-	const char *name = o->export_name ? o->export_name : t->export_name;
+	char name[WIRE_NAME_MAX + 1];
 	int on = 1;
 
 	*c = (struct client){ .block_min = 1, .payload_max = UINT32_MAX };
@@ -258,7 +272,7 @@ bool client_open(struct client *c, const struct target *t, const struct options 
 		setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	if (connect(c->fd, (const struct sockaddr *)&t->address, t->length) < 0)
 		fail_errno(error, "connecting");
-	else if (strlen(name) > WIRE_NAME_MAX)
+	else if (!choose_export(name, index, t, o))
 		fail(error, "export", "the name is too long");
 	else if (handshake(c, name, o, error)) {
 		set_patience(c->fd, 0);

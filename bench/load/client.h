@@ -21,8 +21,11 @@ struct client_error {
 	char text[256];
 };
 
-/* Connects and goes through the whole handshake. False: `error` says why, nothing is open. */
-bool client_open(struct client *c, const struct target *t, const struct options *o,
+/*
+ * Connects and goes through the whole handshake; which of --exports it asks for follows from
+ * `index`. False: `error` says why, nothing is open.
+ */
+bool client_open(struct client *c, unsigned index, const struct target *t, const struct options *o,
 		 struct client_error *error);
 
 /* One blocking read request and its whole answer; only while no load is running. */

@@ -131,38 +131,86 @@ static const uint8_t *write_payload(struct conn *c, const struct slot *slot)
 	return own;
 }
 
+static struct slot *take_slot(struct conn *c)
+{
+	struct slot *slot = &c->slots[c->free_slots[--c->free_count]];
+
+	*slot = (struct slot){ .started = c->view->now };
+	/* never 0, and an answer to an earlier request of the slot is told apart */
+	slot->cookie = (uint64_t)++c->generation << 32 | (uint64_t)(slot - c->slots) | 1ULL << 31;
+	c->view->in_flight++;
+	return slot;
+}
+
+static void add_header(struct conn *c, const struct slot *slot, unsigned command, unsigned flags,
+		       uint32_t length)
+{
+	uint8_t request[WIRE_EXTENDED_REQUEST_SIZE];
+	size_t size = client_request(c->plan->style, request, command, flags, slot->cookie,
+				     slot->offset, length);
+
+	memcpy(gather_header(&c->batch[c->filling], size), request, size);
+}
+
 static void add_request(struct conn *c)
 {
 	const struct plan *plan = c->plan;
 	const struct options *o = plan->options;
-	struct gather *batch = &c->batch[c->filling];
-	struct slot *slot = &c->slots[c->free_slots[--c->free_count]];
+	struct slot *slot = take_slot(c);
 	uint64_t block = next_block(c);
-	uint8_t request[WIRE_EXTENDED_REQUEST_SIZE];
-	size_t length;
 
-	*slot = (struct slot){ .started = c->view->now, .read = next_is_read(c) };
-	slot->offset = plan->range_offset + block * o->block_size;
-	/* never 0, and an answer to an earlier request of the slot is told apart */
-	slot->cookie = (uint64_t)++c->generation << 32 | (uint64_t)(slot - c->slots) | 1ULL << 31;
+	slot->read = next_is_read(c);
+	slot->offset = plan->range_offset + block * o->stride;
+	c->budget--;
 	if (slot->read) {
 		slot->left = o->block_size;
 		slot->check = o->verify != VERIFY_NOTHING && must_check(c, block);
+		add_header(c, slot, WIRE_CMD_READ, 0, o->block_size);
+		return;
 	}
-	length = client_request(plan->style, request, slot->read ? WIRE_CMD_READ : WIRE_CMD_WRITE,
-				slot->read ? 0 : plan->write_flags, slot->cookie, slot->offset,
-				o->block_size);
-	memcpy(gather_header(batch, length), request, length);
-	if (!slot->read)
-		gather_payload(batch, write_payload(c, slot), o->block_size);
-	c->budget--;
-	c->view->in_flight++;
+	add_header(c, slot, WIRE_CMD_WRITE, plan->write_flags, o->block_size);
+	gather_payload(&c->batch[c->filling], write_payload(c, slot), o->block_size);
+	c->unflushed++;
+}
+
+static bool flush_is_due(const struct conn *c)
+{
+	const struct options *o = c->plan->options;
+
+	return o->flush_every && c->unflushed >= o->flush_every;
+}
+
+/* A flush covers what was answered before it was sent, so it waits for that. */
+static void try_flush(struct conn *c)
+{
+	struct slot *slot;
+
+	if (c->free_count < c->plan->options->depth)
+		return;
+	slot = take_slot(c);
+	slot->flush = true;
+	add_header(c, slot, WIRE_CMD_FLUSH, 0, 0);
+	c->unflushed = 0;
+	c->flushing = true;
 }
 
 void conn_fill(struct conn *c)
 {
-	while (c->budget && c->free_count && !gather_full(&c->batch[c->filling]))
+	while (!c->flushing && c->free_count && !gather_full(&c->batch[c->filling])) {
+		if (flush_is_due(c)) {
+			try_flush(c);
+			return;
+		}
+		if (!c->budget)
+			return;
 		add_request(c);
+	}
+}
+
+void conn_stop(struct conn *c)
+{
+	c->budget = 0;
+	c->unflushed = 0;
 }
 
 void conn_lost(const struct conn *c, const char *format, ...)

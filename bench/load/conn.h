@@ -20,7 +20,9 @@ struct tally {
 	uint64_t errors;
 	uint64_t mismatches;
 	uint32_t first_error; /* as on the wire */
-	struct hist latency;  /* of those answered well */
+	struct hist latency;  /* of those answered well, but for flushes */
+	uint64_t flushes;     /* of the requests */
+	struct hist flush_latency;
 };
 
 /* What all connections of a run share; constant while it runs, but for `written`. */
@@ -41,6 +43,7 @@ struct slot {
 	uint64_t offset;
 	uint32_t left; /* of a read: bytes not yet answered */
 	bool read;
+	bool flush;
 	bool check;  /* compare what comes with the content written */
 	bool failed; /* answered with an error */
 	bool wrong;  /* answered with other content */
@@ -84,7 +87,9 @@ struct conn {
 	uint32_t generation;
 	uint8_t *payloads; /* verify: one block per slot */
 
-	uint64_t budget; /* requests still to send */
+	uint64_t budget;    /* reads and writes still to send */
+	unsigned unflushed; /* writes sent since the last flush */
+	bool flushing;      /* a flush is in flight, alone */
 	uint64_t random;
 	uint64_t first_block, stripe; /* sequential: the connection's part of the range */
 	uint64_t position;
@@ -99,6 +104,9 @@ void conn_close(struct conn *c);
 
 /* Puts new requests into the filling batch, as many as depth and batch allow. */
 void conn_fill(struct conn *c);
+
+/* Nothing new from now on. */
+void conn_stop(struct conn *c);
 
 /* Takes answers out of `have` received bytes; returns how many bytes are used up. */
 size_t conn_parse(struct conn *c, const uint8_t *data, size_t have);

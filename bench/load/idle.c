@@ -22,7 +22,7 @@ static unsigned open_all(struct client *clients, const struct options *o, const 
 	struct client_error error;
 
 	for (unsigned i = 0; i < o->idle; i++) {
-		if (!client_open(&clients[i], t, o, &error)) {
+		if (!client_open(&clients[i], i, t, o, &error)) {
 			warnx("connection %u: %s", i, error.text);
 			return i;
 		}

@@ -14,6 +14,7 @@
 #include "bench/load/load.h"
 
 #include "bench/load/content.h"
+#include "bench/load/cpuof.h"
 #include "bench/common/clock.h"
 #include "bench/common/ringsetup.h"
 
@@ -157,7 +158,7 @@ static void serve_touched(struct worker *w)
 	for (struct conn *c = w->touched; c; c = c->next_touched) {
 		c->touched = false;
 		if (over)
-			c->budget = 0;
+			conn_stop(c);
 		conn_fill(c);
 		if (!c->sending && !gather_empty(&c->batch[c->filling])) {
 			struct gather *batch = &c->batch[c->filling];
@@ -241,11 +242,12 @@ static void plan_load(struct plan *plan, const struct options *o, const struct c
 	*plan = (struct plan){ .options = o, .style = c->style, .range_offset = o->range_offset };
 	if (range > room)
 		errx(1, "the export has only %llu bytes", (unsigned long long)c->size);
-	plan->blocks = range / o->block_size;
+	plan->blocks = range < o->block_size ? 0 : (range - o->block_size) / o->stride + 1;
 	if (!plan->blocks)
 		errx(1, "no block of %u bytes fits: the export has %llu bytes", o->block_size,
 		     (unsigned long long)c->size);
-	if (c->block_min > 1 && (o->block_size % c->block_min || o->range_offset % c->block_min))
+	if (c->block_min > 1 && (o->block_size % c->block_min || o->range_offset % c->block_min ||
+				 o->stride % c->block_min))
 		errx(1, "the export wants multiples of %u bytes", c->block_min);
 	if (o->block_size > c->payload_max)
 		errx(1, "the export takes at most %u bytes at once", c->payload_max);
@@ -253,6 +255,8 @@ static void plan_load(struct plan *plan, const struct options *o, const struct c
 		errx(1, "the export is read-only");
 	if (o->fua && !(c->flags & WIRE_SEND_FUA))
 		errx(1, "the export does not offer FUA");
+	if (o->flush_every && !(c->flags & WIRE_SEND_FLUSH))
+		errx(1, "the export does not offer flush");
 	plan->write_flags = o->fua ? WIRE_CMD_FLAG_FUA : 0;
 	plan_payload(plan);
 }
@@ -291,48 +295,42 @@ static void sum_up(struct load_result *result, const struct worker *workers, uns
 		if (!sum->first_error)
 			sum->first_error = part->first_error;
 		hist_merge(&sum->latency, &part->latency);
+		sum->flushes += part->flushes;
+		hist_merge(&sum->flush_latency, &part->flush_latency);
 		began = workers[i].began < began ? workers[i].began : began;
 		ended = workers[i].ended > ended ? workers[i].ended : ended;
 	}
 	result->elapsed_ns = ended - began;
 }
 
-static clockid_t clock_of(unsigned pid)
-{
-	clockid_t clock;
-	int ret = clock_getcpuclockid((pid_t)pid, &clock);
-
-	if (ret)
-		errx(1, "process %u: %s", pid, strerror(ret));
-	return clock;
-}
-
 void load_run(const struct options *o, const struct client *clients, struct load_result *result)
 {
 	struct conn *conns = calloc(o->connections, sizeof(*conns));
-	clockid_t server = o->cpu_of ? clock_of(o->cpu_of) : CLOCK_MONOTONIC;
+	struct cpuof server = { 0 };
 	uint64_t client_before, server_before;
 	struct worker *workers;
 	struct plan plan;
 
 	if (!conns)
 		errx(1, "out of memory for %u connections", o->connections);
+	if (o->cpu_of)
+		cpuof_open(&server, o->cpu_of);
 	plan_load(&plan, o, &clients[0]);
 	workers = make_workers(o, clients, conns, &plan);
 	memset(result, 0, sizeof(*result));
 	client_before = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-	server_before = clock_ns(server);
+	server_before = cpuof_ns(&server);
 	for (unsigned i = 0; i < o->threads; i++)
 		if (pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]))
 			errx(1, "cannot start thread %u", i);
 	for (unsigned i = 0; i < o->threads; i++)
 		pthread_join(workers[i].thread, NULL);
-	if (o->cpu_of)
-		result->server_cpu_ns = clock_ns(server) - server_before;
+	result->server_cpu_ns = cpuof_ns(&server) - server_before;
 	result->client_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - client_before;
 	sum_up(result, workers, o->threads);
 	for (unsigned i = 0; i < o->connections; i++)
 		conn_close(&conns[i]);
+	cpuof_close(&server);
 	free(workers);
 	free(conns);
 	free(plan.payload);

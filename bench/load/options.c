@@ -128,6 +128,8 @@ static void set_help(struct options *o, const struct row *row, const char *arg);
 static const struct row table[] = {
 	{ "export", "NAME", set_text, FIELD(export_name), ANY_U64,
 	  "export to ask for (default: that of the URI, else \"\")" },
+	{ "exports", "N", set_unsigned, FIELD(exports), 1, 1000000,
+	  "ask for N exports in turn, connection by connection: NAME0, NAME1, ..." },
 	{ "connections", "N", set_unsigned, FIELD(connections), 1, 1000000,
 	  "connections (default 1)" },
 	{ "depth", "N", set_unsigned, FIELD(depth), 1, 65536,
@@ -152,7 +154,13 @@ static const struct row table[] = {
 	  "where the part of the export to use begins (default 0)" },
 	{ "size", "BYTES", set_u64, FIELD(range_size), 1, UINT64_MAX,
 	  "how long that part is (default: to the end)" },
+	{ "stride", "BYTES", set_u64, FIELD(stride), 1, UINT64_MAX,
+	  "from the start of one block to that of the next (default: a block size),\n"
+	  "so that few blocks lie all over a large export" },
 	{ "fua", NULL, set_flag, FIELD(fua), ANY_U64, "set FUA on writes" },
+	{ "flush-every", "N", set_unsigned, FIELD(flush_every), 1, 1U << 30,
+	  "a flush after N writes of a connection, sent when they are answered; what\n"
+	  "comes after it waits for its answer, as in a database" },
 	{ "seed", "N", set_u64, FIELD(seed), ANY_U64,
 	  "seed of offsets, read/write choice and content (default 1)" },
 	{ "verify", "[=WHAT]", set_verify, 0, ANY_U64,
@@ -166,7 +174,8 @@ static const struct row table[] = {
 	{ "idle-warm", NULL, set_flag, FIELD(idle_warm), ANY_U64,
 	  "with --idle: first one read on each connection" },
 	{ "cpu-of", "PID", set_unsigned, FIELD(cpu_of), 1, 1U << 30,
-	  "report the CPU time this process (the server) used during the load" },
+	  "report the CPU time this process (the server) and its children used\n"
+	  "during the load" },
 	{ "json", NULL, set_flag, FIELD(json), ANY_U64,
 	  "report as one JSON object, with the histogram" },
 	{ "help", NULL, set_help, 0, ANY_U64, "this text" },
@@ -216,6 +225,12 @@ static void check(struct options *o)
 	if (o->threads > o->connections)
 		errx(2, "%u threads need as many connections: --connections %u", o->threads,
 		     o->threads);
+	if (o->flush_every && o->read_percent == 100)
+		errx(2, "--flush-every counts writes, and this load has none: see --rw");
+	if (!o->stride)
+		o->stride = o->block_size;
+	if (o->stride < o->block_size)
+		errx(2, "--stride is less than a block of %u bytes", o->block_size);
 	if (o->seconds <= 0 && !o->requests && !o->idle)
 		o->seconds = 5;
 }

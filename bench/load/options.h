@@ -13,6 +13,7 @@ enum verify { VERIFY_NOTHING, VERIFY_WRITTEN, VERIFY_ALL };
 struct options {
 	const char *target;
 	const char *export_name; /* NULL: the one in the URI, else "" */
+	unsigned exports;        /* >0: the connections take turns among so many, NAME0 and on */
 	enum reply_style replies;
 
 	unsigned connections;
@@ -25,7 +26,9 @@ struct options {
 	unsigned read_percent;  /* 100: reads only */
 	unsigned mixed_percent; /* what it is for a mixed load */
 	bool fua;
+	unsigned flush_every; /* >0: a flush after so many writes of a connection */
 	unsigned block_size;
+	uint64_t stride; /* from the start of one block to that of the next; 0: block_size */
 	uint64_t range_offset;
 	uint64_t range_size; /* 0: to the end of the export */
 
@@ -38,7 +41,7 @@ struct options {
 	unsigned idle; /* >0: hold this many idle connections instead of making load */
 	bool idle_warm;
 
-	unsigned cpu_of; /* >0: report the CPU time of this process, too */
+	unsigned cpu_of; /* >0: report the CPU time of this process and its descendants, too */
 	bool json;
 };
 

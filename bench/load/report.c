@@ -36,6 +36,10 @@ void report_text(const struct options *o, const struct client *c, const struct l
 	printf("\nlatency  mean %.1f  p50 %.1f  p99 %.1f  p99.9 %.1f  max %.1f us\n",
 	       per(h->sum, h->count) / 1000, us(hist_permille(h, 500)), us(hist_permille(h, 990)),
 	       us(hist_permille(h, 999)), us(h->max));
+	if (t->flushes)
+		printf("flushes  %llu: p50 %.1f  p99 %.1f  max %.1f us\n",
+		       (unsigned long long)t->flushes, us(hist_permille(&t->flush_latency, 500)),
+		       us(hist_permille(&t->flush_latency, 990)), us(t->flush_latency.max));
 	printf("cpu      client %.2f us per request (%.0f %%)",
 	       per(r->client_cpu_ns, t->requests) / 1000,
 	       100 * per(r->client_cpu_ns, r->elapsed_ns));
@@ -77,6 +81,9 @@ void report_json(const struct options *o, const struct client *c, const struct l
 	json_number("block_size", o->block_size);
 	json_number("connections", o->connections);
 	json_number("depth", o->depth);
+	json_number("exports", o->exports);
+	json_number("stride", o->stride);
+	json_number("flush_every", o->flush_every);
 	json_number("threads", o->threads);
 	json_number("export_size", c->size);
 	json_number("requests", t->requests);
@@ -93,6 +100,12 @@ void report_json(const struct options *o, const struct client *c, const struct l
 	json_number("latency_p99_ns", hist_permille(h, 990));
 	json_number("latency_p999_ns", hist_permille(h, 999));
 	json_number("latency_max_ns", h->max);
+	if (t->flushes) {
+		json_number("flushes", t->flushes);
+		json_number("flush_p50_ns", hist_permille(&t->flush_latency, 500));
+		json_number("flush_p99_ns", hist_permille(&t->flush_latency, 990));
+		json_number("flush_max_ns", t->flush_latency.max);
+	}
 	json_histogram(h);
 	printf("}\n");
 }
