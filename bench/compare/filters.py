@@ -15,15 +15,15 @@ import contextlib
 import os
 import statistics
 
-from compare import sets
+from compare import measure, rounds, running, sets
 from compare.servers import Failed, Nbdring
 
 BARE = "0 filters"
 AGAIN = "0 filters again"  # how far from 1 the ratio of the same thing is: the noise
 JUDGED, BAR = "16 nofilter", 1.15
 SIZE_MIB = 64  # there are many servers
-MORE, SHORTER = 4, 8  # rounds than elsewhere: a ratio of 1.05 has to show
-ROW = sets.Row("4 KiB random read, depth 32, 1 connection", "randread", "4K", 32)
+MORE, SHORTER = 4, 4  # rounds than elsewhere: a ratio of 1.05 has to show
+ROW = sets.Row("randread", "4K", 32)
 
 EXTENTS = f"0 {SIZE_MIB}M\n"  # the content of {folder}/extents
 
@@ -85,11 +85,10 @@ class Stack(Nbdring):
         self.filters = filters
         self.parameters = parameters
 
-    def command(self, medium, size, path, sock, pidfile):
-        base = os.path.splitext(sock)[0]
-        return (super().command(medium, size, path, sock, pidfile)
+    def command(self, job):
+        return (super().command(job)
                 + [f"--filter={name}" for name in self.filters]
-                + [text.format(folder=self.folder, base=base) for text in self.parameters])
+                + [text.format(folder=self.folder, base=job.base) for text in self.parameters])
 
 
 def _wanted(text):
@@ -106,16 +105,18 @@ def _only_filters(bench):
     with open(os.path.join(bench.folder, "extents"), "w") as f:
         f.write(EXTENTS)
     stacks = [Stack(options.build, bench.folder, *row) for row in _wanted(given["rows"])]
-    inner = sets.Bench(stacks, bench.client, bench.server_cpus, bench.folder, options, bench.say)
+    inner = rounds.Bench(stacks, bench.clients, bench.server_cpus, bench.folder, options,
+                         bench.say)
     inner.failures = bench.failures
     return inner
 
 
 def _pair(bench, servers, name, turn):
     """(bare, stack): one run of each, one right after the other."""
-    seconds, attempts = (bench.options.seconds, 3) if turn else (0.1, 1)
+    options = bench.options
+    seconds, attempts = (options.seconds, options.attempts) if turn else (0.1, 1)
     order = (BARE, name) if turn % 2 else (name, BARE)
-    reports = {n: sets.one_run(bench, "memory", ROW, servers[n], seconds, attempts) for n in order}
+    reports = {n: rounds.one_run(bench, ROW, servers[n], seconds, attempts) for n in order}
     return reports[BARE], reports[name]
 
 
@@ -153,15 +154,16 @@ def filters_set(bench, show):
         return nothing
     inner = _only_filters(bench)
     with contextlib.ExitStack() as stack:
-        servers = sets.start(inner, "memory", stack)
+        servers = running.start(inner, ROW.disk, inner.peers, stack, False)
         pairs = _measure(inner, servers) if BARE in servers and len(servers) > 1 else {}
     if not pairs:
         return nothing
     compared = [_compared(name, p) for name, p in pairs.items()]
-    results = {BARE: sets.collect([bare for p in pairs.values() for bare, _ in p])}
-    results.update({name: sets.collect([stack for _, stack in p]) for name, p in pairs.items()})
-    row = {"medium": "filters", "row": ROW.name, "export_bytes": inner.options.size,
-           "rounds": inner.options.rounds, "seconds": inner.options.seconds,
+    results = {BARE: measure.collect([bare for p in pairs.values() for bare, _ in p])}
+    results.update({name: measure.collect([stack for _, stack in p]) for name, p in pairs.items()})
+    row = {"kind": "filters", "set": "filters", "part": "filters", "medium": "memory",
+           "row": ROW.name, "export_bytes": inner.options.size, "rounds": inner.options.rounds,
+           "seconds": inner.options.seconds,
            "stacks": {peer.name: {"filters": peer.filters, "parameters": peer.parameters}
                       for peer in inner.peers},
            "compared": compared, "bare": BARE, "judged": JUDGED, "bar": BAR, "servers": results}

@@ -1,26 +1,70 @@
-"""The servers to compare: how each is called for each medium, and one running instance.
+"""The servers to compare: what each can serve, and how it is called for that.
 
 A medium is where the bytes are: `memory` (the server's own), `cached` (a file, through the
-page cache), `direct` (a file, around the page cache). A server that has no such thing
-returns None and is left out of that set. Another peer is one more subclass of Peer in
-ALL; nothing else needs to know it.
+page cache), `direct` (a file, around the page cache), `loop` (a block device, around the page
+cache). What a server cannot serve it is left out of. Another peer is one more subclass of
+Peer in ALL; nothing else needs to know it.
 """
 
 import os
 import shutil
-import socket
 import subprocess
-import time
+from dataclasses import dataclass, field
 
-MEDIA = ("memory", "cached", "direct")
+MEDIA = ("memory", "cached", "direct", "loop")
+FILES = ("cached", "direct", "loop")
+
+
+class Failed(Exception):
+    """A server or a client did not do its part; the text says what."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """What is served."""
+
+    medium: str
+    size: int = 0  # bytes of one export; 0: what the run has
+    content: str = "full"  # full of data; spread: stretches of it, far apart; holes: none
+    stretches: int = 4096  # spread: how many
+    stretch: int = 4096  # spread: bytes of one
+    exports: int = 0  # >0: a folder of so many files, each an export
+
+
+@dataclass(frozen=True)
+class Job:
+    """One server to be started: what a command line is made of."""
+
+    disk: Disk
+    size: int
+    path: str  # the file, device or folder; None: the server's own memory
+    base: str  # paths of this server's own begin so
+    paths: list = field(default_factory=list)  # of all exports of a folder
+
+    @property
+    def socket(self):
+        return self.base + ".sock"
+
+    @property
+    def pidfile(self):
+        return self.base + ".pid"
 
 
 class Peer:
     name = ""
     program = ""
     version_option = "--version"
+    media = MEDIA
     notes = {}  # medium -> what a reader must know about this server there
+    only_sets = None  # None: all that ask for its media
+    own_memory = True  # False: its `memory` is a file on /dev/shm
+    folders = False  # can serve each file of a folder as an export
+    extents = True  # tells clients where holes are
+    daemon = False  # goes into the background
+    storage = False  # no server at all: a client that works on the file itself
     idle_set = True
+    most_busy = None  # connections with load, beyond which it is not asked; None: any number
+    most_idle = None  # the same for idle ones
 
     def __init__(self, build):
         self.path = self.find(build)
@@ -28,11 +72,21 @@ class Peer:
     def find(self, build):
         return shutil.which(self.program)
 
+    def why_not(self):
+        return f"not found: {self.name}"
+
     def version(self):
         return first_version_line(self.path, self.version_option)
 
-    def command(self, medium, size, path, sock, pidfile):
-        """argv that serves `size` bytes in the foreground on the socket, or None."""
+    def serves(self, disk):
+        return disk.medium in self.media and (self.folders or not disk.exports)
+
+    def export(self, disk):
+        """What a client asks for; with a folder, what its number is appended to."""
+        return "disk" if disk.exports else ""
+
+    def command(self, job):
+        """argv that serves the job's disk on its socket, in the foreground unless `daemon`."""
         raise NotImplementedError
 
 
@@ -47,139 +101,138 @@ def built(build, variable, relative):
     return path if os.access(path, os.X_OK) else None
 
 
+def _layer(job):
+    """The backend and its parameters, which nbdring and nbdkit have in common."""
+    if job.disk.medium == "memory":
+        return ["memory", str(job.size)]
+    path = [f"dir={job.path}"] if job.disk.exports else [job.path]
+    return ["file"] + path + ([] if job.disk.medium == "cached" else ["cache=none"])
+
+
 class Nbdring(Peer):
     name = "nbdring"
+    folders = True
+    options = ["-t", "1"]
 
     def find(self, build):
         return built(build, "NBDRING", "nbdring")
 
-    def command(self, medium, size, path, sock, pidfile):
-        layer = {"memory": ["memory", f"{size >> 20}M"],
-                 "cached": ["file", path],
-                 "direct": ["file", path, "cache=none"]}[medium]
-        return [self.path, "-f", "-U", sock, "-P", pidfile, "-t", "1"] + layer
+    def command(self, job):
+        return [self.path, "-f", "-U", job.socket, "-P", job.pidfile] + self.options + _layer(job)
+
+
+class NbdringAsInstalled(Nbdring):
+    name = "nbdring as installed"
+    options = []
+    only_sets = ("latency",)
+
+
+class NbdringSpin(Nbdring):
+    """Trades processor time for latency; there only if this nbdring has such an option."""
+
+    name = "nbdring --spin"
+    option = "--spin"
+    options = ["-t", "1", "--spin=100"]
+    only_sets = ("latency",)
+
+    def find(self, build):
+        path = super().find(build)
+        return path if path and self._has_option(path) else None
+
+    def _has_option(self, path):
+        text = subprocess.run([path, "--help"], capture_output=True, text=True, check=False).stdout
+        return any(line.split()[:1] == [self.option] or f"{self.option}=" in line
+                   for line in text.splitlines())
+
+    def why_not(self):
+        return f"this nbdring has no option {self.option}"
 
 
 class Nbdkit(Peer):
     name = "nbdkit"
     program = "nbdkit"
-    notes = {"direct": "nbdkit has no O_DIRECT here: its cache=none reads through the page cache "
-                       "and asks the kernel to drop the pages"}
+    folders = True
+    notes = {medium: "nbdkit has no O_DIRECT here: its cache=none reads through the page cache "
+                     "and asks the kernel to drop the pages" for medium in ("direct", "loop")}
+    most_busy = 256  # beyond, thousands of threads: see nbdkit -t 1
     threads = []
 
-    def command(self, medium, size, path, sock, pidfile):
-        layer = {"memory": ["memory", f"{size >> 20}M"],
-                 "cached": ["file", path],
-                 "direct": ["file", path, "cache=none"]}[medium]
-        return [self.path, "-f", "-U", sock, "-P", pidfile] + self.threads + layer
+    def command(self, job):
+        return [self.path, "-f", "-U", job.socket, "-P", job.pidfile] + self.threads + _layer(job)
 
 
 class NbdkitOneThread(Nbdkit):
     name = "nbdkit -t 1"
     threads = ["-t", "1"]
+    most_busy = None
 
 
 class QemuNbd(Peer):
     name = "qemu-nbd"
     program = "qemu-nbd"
+    own_memory = False
     notes = {"memory": "qemu-nbd has no memory of its own: a raw file on /dev/shm"}
 
-    def command(self, medium, size, path, sock, pidfile):
-        cache = "none" if medium == "direct" else "writeback"
-        return [self.path, "-f", "raw", "-t", "-e", "0", "-k", sock, "--pid-file", pidfile,
-                f"--cache={cache}", "--aio=io_uring", "--discard=unmap", path]
+    def command(self, job):
+        cache = "none" if job.disk.medium in ("direct", "loop") else "writeback"
+        return [self.path, "-f", "raw", "-t", "-e", "0", "-k", job.socket, "--pid-file",
+                job.pidfile, f"--cache={cache}", "--aio=io_uring", "--discard=unmap", job.path]
+
+
+class NbdServer(Peer):
+    """Reads its exports from a file; a process for each connection, four threads each."""
+
+    name = "nbd-server"
+    program = "nbd-server"
+    version_option = "-V"
+    media = ("memory", "cached")  # it has no O_DIRECT
+    own_memory = False
+    folders = True
+    extents = False
+    daemon = True
+    most_busy = most_idle = 1000  # each is a process
+    notes = {"memory": "nbd-server has no memory of its own: a raw file on /dev/shm"}
+
+    def export(self, disk):
+        return "disk"
+
+    def command(self, job):
+        exports = {f"disk{i}": path for i, path in enumerate(job.paths)} or {"disk": job.path}
+        with open(job.base + ".conf", "w") as f:
+            f.write(f"[generic]\n\tunixsock = {job.socket}\n")
+            for name, path in exports.items():
+                f.write(f"[{name}]\n\texportname = {path}\n"
+                        "\tflush = true\n\tfua = true\n\ttrim = true\n")
+        return [self.path, "-C", job.base + ".conf", "-p", job.pidfile]
 
 
 class Floor(Peer):
     name = "floor"
     version_option = None
+    media = ("memory",)
     notes = {"memory": "floor is a bare io_uring answerer without any check: a limit, not a server"}
     idle_set = False
+    extents = False
 
     def find(self, build):
         return built(build, "FLOOR", "bench/floor")
 
-    def command(self, medium, size, path, sock, pidfile):
-        if medium != "memory":
-            return None
-        return [self.path, "-U", sock, "-s", f"{size >> 20}M"]
+    def command(self, job):
+        return [self.path, "-U", job.socket, "-s", str(job.size)]
 
 
-ALL = (Nbdring, Nbdkit, NbdkitOneThread, QemuNbd, Floor)
+class FioStorage(Peer):
+    """fio's io_uring engine on the same file: what the storage gives without any NBD."""
+
+    name = "fio io_uring"
+    program = "fio"
+    media = FILES
+    storage = True
+    idle_set = False
+    extents = False
+    notes = {medium: "fio io_uring works on such a file itself, without NBD: a limit, not a server"
+             for medium in FILES}
 
 
-class Failed(Exception):
-    """A server or the load generator did not do its part; the text says what."""
-
-
-class Running:
-    """One server process, from its start to its end; use with `with`."""
-
-    def __init__(self, peer, medium, folder, size, cpus=None):
-        self.peer = peer
-        self.name = peer.name
-        base = os.path.join(folder, f"{peer.name.replace(' ', '')}-{medium}")
-        self.socket = base + ".sock"
-        self.log = base + ".log"
-        self.file = self._file(medium, base, size)
-        argv = peer.command(medium, size, self.file, self.socket, base + ".pid")
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None)
-        self.pid = self.process.pid
-
-    def _file(self, medium, base, size):
-        """The file behind the export, where there is one: full of data, not sparse."""
-        if medium == "memory" and not isinstance(self.peer, QemuNbd):
-            return None
-        path = base + ".raw"
-        if medium == "memory":
-            path = os.path.join("/dev/shm", f"nbd-bench-{os.getpid()}.raw")
-        block = os.urandom(1 << 20)
-        with open(path, "wb") as f:
-            for _ in range(size >> 20):
-                f.write(block)
-            f.flush()
-            os.fsync(f.fileno())
-        return path
-
-    def _wait_ready(self):
-        until = time.monotonic() + 15
-        while time.monotonic() < until:
-            if self.process.poll() is not None:
-                raise Failed(f"{self.name} ended at once: {self.last_words()}")
-            with socket.socket(socket.AF_UNIX) as s:
-                try:
-                    s.settimeout(2)
-                    s.connect(self.socket)
-                    if s.recv(8) == b"NBDMAGIC":
-                        return
-                except OSError:
-                    pass
-            time.sleep(0.02)
-        raise Failed(f"{self.name} does not answer on its socket: {self.last_words()}")
-
-    def last_words(self):
-        with open(self.log, errors="replace") as f:
-            lines = f.read().strip().splitlines()
-        return lines[-1] if lines else "(it said nothing)"
-
-    def __enter__(self):
-        try:
-            self._wait_ready()
-        except Failed:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        for left in (self.file, self.socket):  # not every server removes its socket
-            if left and os.path.exists(left):
-                os.unlink(left)
+ALL = (Nbdring, NbdringAsInstalled, NbdringSpin, Nbdkit, NbdkitOneThread, QemuNbd, NbdServer,
+       Floor, FioStorage)

@@ -1,186 +1,211 @@
-"""The sets: which rows there are, and the order in which they are measured.
+"""The sets: which rows there are. Data only; `rounds`, `tools`, `idle` and `filters` measure.
 
-All servers of a medium run side by side for the whole set (a sleeping server costs
-nothing) and are measured one after the other, round by round, each round in another
-order, so that what changes on the machine meanwhile meets all of them alike.
+A set is a list of parts. The servers of a part run side by side, one for each of its disks,
+and its rows are measured one after the other, or, where rows are compared with each other,
+`together`, in the same rounds.
 """
 
-import contextlib
-import os
-import time
 from dataclasses import dataclass
 
-from compare import measure, system
-from compare.servers import Failed, Running
+from compare.servers import Disk
+
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+
+MEMORY, CACHED, DIRECT, LOOP = (Disk(medium) for medium in ("memory", "cached", "direct", "loop"))
+
+VERBS = {"read": "read", "write": "write", "randread": "random read", "randwrite": "random write",
+         "randrw": "random mix"}
 
 
 @dataclass(frozen=True)
 class Row:
-    name: str
+    """A load: what a client asks for, of which disk."""
+
     rw: str
     block: str
     depth: int
     connections: int = 1
+    disk: Disk = MEMORY
+    quick: bool = False  # says most: measured with --quick, too, and longer than others without
+    read_percent: int = 70  # of a mix
+    fua: bool = False
+    flush_every: int = 0
+    client: str = "nbdload"
+    suffix: str = ""
 
-    def arguments(self, seconds, size):
-        return ["--rw", self.rw, "--block-size", self.block, "--depth", str(self.depth),
-                "--connections", str(self.connections), "--size", str(size),
-                "--seconds", str(seconds)]
+    @property
+    def writes(self):
+        return self.rw not in ("read", "randread")
+
+    @property
+    def name(self):
+        verb = VERBS[self.rw]
+        if self.rw == "randrw":
+            verb += f" {self.read_percent}-{100 - self.read_percent}"
+        words = [f"{self.block[:-1]} {self.block[-1]}iB {verb}", f"depth {self.depth}",
+                 f"{self.connections} connection{'s' if self.connections > 1 else ''}"]
+        if self.fua:
+            words.append("FUA")
+        if self.flush_every:
+            words.append("flush after each" if self.flush_every == 1
+                         else f"flush after {self.flush_every}")
+        if self.client != "nbdload":
+            words.append(f"by {self.client}")
+        return ", ".join(words + ([self.suffix] if self.suffix else []))
 
 
-def _reads(depth, connections):
-    many = f"{connections} connection{'s' if connections > 1 else ''}"
-    return Row(f"4 KiB random read, depth {depth}, {many}", "randread", "4K", depth, connections)
+@dataclass(frozen=True)
+class ToolRow:
+    """A tool that goes through the whole image once; what counts is the time it takes."""
+
+    tool: str
+    disk: Disk
+    what: str
+    quick: bool = False
+    needs_extents: bool = False  # without them the server would have to send every hole
+    writes = False
+
+    @property
+    def name(self):
+        return f"{self.tool}, {self.what}"
 
 
-WRITE = Row("4 KiB random write, depth 32, 1 connection", "randwrite", "4K", 32)
-LARGE = Row("1 MiB read, depth 4, 1 connection", "read", "1M", 4)
+@dataclass(frozen=True)
+class Part:
+    name: str
+    rows: tuple
+    together: bool = False
 
-ROWS = {
-    "memory": [_reads(d, c) for c in (1, 8) for d in (1, 32, 128)] + [WRITE, LARGE],
-    "cached": [_reads(32, 1), WRITE, LARGE],
-    "direct": [_reads(32, 1), WRITE, LARGE],
+
+def _row(disk, rw, block, depth, connections=1, quick=False, **more):
+    return Row(rw, block, depth, connections, disk, quick, **more)
+
+
+def _grid(disk, quick):
+    """Depth by connections by kind; `quick` says which are measured in a hurry."""
+    return tuple(_row(disk, rw, "4K", depth, connections, (rw, depth, connections) in quick)
+                 for rw in ("randread", "randwrite", "randrw")
+                 for connections in (1, 8, 64) for depth in (1, 8, 32, 128))
+
+
+_QUICK_MEMORY = ({("randread", d, 1) for d in (1, 8, 32, 128)}
+                 | {("randread", 32, 8), ("randread", 128, 8), ("randread", 8, 64),
+                    ("randwrite", 32, 1), ("randrw", 32, 1)})
+_QUICK_CACHED = {("randread", 1, 1), ("randread", 32, 1), ("randwrite", 32, 1)}
+
+
+def _large(disk, quick):
+    return tuple(_row(disk, rw, block, depth, quick=(rw, block) in quick)
+                 for block, depth in (("128K", 8), ("1M", 4)) for rw in ("read", "write"))
+
+
+def _around_cache(disk, quick):
+    return (_row(disk, "randread", "4K", 1),
+            _row(disk, "randread", "4K", 32, quick=True),
+            _row(disk, "randwrite", "4K", 32, quick=quick),
+            _row(disk, "randrw", "4K", 32),
+            _row(disk, "read", "1M", 4),
+            _row(disk, "write", "1M", 4))
+
+
+def _durable(disk, quick):
+    """What a database does: few writes, each of them waited for."""
+    return (_row(disk, "randwrite", "4K", 1, quick=quick, fua=True),
+            _row(disk, "randwrite", "4K", 32, fua=True),
+            _row(disk, "randwrite", "4K", 1, flush_every=1),
+            _row(disk, "randwrite", "4K", 8, quick=quick, flush_every=8),
+            _row(disk, "randwrite", "4K", 1, 8, flush_every=1))
+
+
+def _holes(medium):
+    disk = Disk(medium, TIB, "holes")
+    return (_row(disk, "randread", "4K", 32, quick=True, suffix="holes"),
+            _row(disk, "read", "1M", 4, suffix="holes"))
+
+
+def _copies(medium, quick):
+    """The whole of a dense image, and of one that is almost all holes."""
+    dense = Disk(medium, GIB)
+    sparse = Disk(medium, TIB, "spread", 4096, 256 * KIB)
+    return tuple(ToolRow(tool, disk, what, quick, disk is sparse)
+                 for disk, what in ((dense, "dense 1 GiB"),
+                                    (sparse, "1 TiB with 1 GiB of data in 4096 places"))
+                 for tool in ("nbdcopy", "qemu-img convert"))
+
+
+def _map(medium):
+    disk = Disk(medium, TIB, "spread")
+    return ToolRow("nbdinfo --map", disk, "1 TiB with 4096 stretches of data", True, True)
+
+
+def _latency(disk):
+    return (_row(disk, "randread", "4K", 1, quick=disk is MEMORY), _row(disk, "randwrite", "4K", 1))
+
+
+def _by_fio(disk, quick):
+    return (_row(disk, "randread", "4K", 1, client="fio"),
+            _row(disk, "randread", "4K", 32, quick=quick, client="fio"),
+            _row(disk, "randwrite", "4K", 32, client="fio"),
+            _row(disk, "randread", "4K", 32, 8, client="fio"))
+
+
+def _connections():
+    return tuple(_row(MEMORY, "randread", "4K", depth, connections,
+                      depth == 8 and connections in (1, 8, 1000))
+                 for depth in (1, 8) for connections in (1, 8, 64, 256, 1000))
+
+
+_EXPORTS_BYTES = 128 * MIB  # of all of them, so that only their number differs
+
+
+def _exports():
+    return tuple(_row(Disk("cached", _EXPORTS_BYTES // n // 4096 * 4096, exports=n), "randread",
+                      "4K", 1, 1000, n in (1, 1000), suffix=f"{n} export{'s' if n > 1 else ''}")
+                 for n in (1, 10, 100, 1000))
+
+
+_EXT4_MOST = 16 * TIB - MIB  # the largest file of ext4 with blocks of 4 KiB ends just below 16 TiB
+
+
+def _sizes(medium, last, last_name):
+    sizes = ((GIB, "1 GiB"), (64 * GIB, "64 GiB"), (TIB, "1 TiB"), (last, last_name))
+    return tuple(_row(Disk(medium, size, "spread"), "randread", "4K", 32,
+                      quick=medium == "memory" and size in (GIB, last), suffix=f"image of {name}")
+                 for size, name in sizes)
+
+
+IDLE, FILTERS = "idle", "filters"  # measured in ways of their own
+
+SETS = {
+    "memory": [Part("memory", _grid(MEMORY, _QUICK_MEMORY))],
+    "cached": [Part("cached", _grid(CACHED, _QUICK_CACHED))],
+    "direct": [Part("direct", _around_cache(DIRECT, True)),
+               Part("loop", _around_cache(LOOP, False))],
+    "large": [Part("large memory", _large(MEMORY, {("read", "1M"), ("write", "1M")})),
+              Part("large cached", _large(CACHED, {("read", "1M")}))],
+    "durable": [Part("durable cached", _durable(CACHED, True)),
+                Part("durable direct", _durable(DIRECT, False))],
+    "sparse": [Part("holes memory", _holes("memory")), Part("holes cached", _holes("cached")),
+               Part("map memory", (_map("memory"),)), Part("map cached", (_map("cached"),))],
+    "copy": [Part("copy memory", _copies("memory", False)),
+             Part("copy cached", _copies("cached", True))],
+    "latency": [Part("latency memory", _latency(MEMORY)), Part("latency cached", _latency(CACHED))],
+    "fio": [Part("fio memory", _by_fio(MEMORY, True)), Part("fio cached", _by_fio(CACHED, False))],
+    "connections": [Part("connections", _connections(), together=True)],
+    "exports": [Part("exports", _exports(), together=True)],
+    "sizes": [Part("sizes memory", _sizes("memory", 64 * TIB, "64 TiB"), together=True),
+              Part("sizes cached", _sizes("cached", _EXT4_MOST, "16 TiB less 1 MiB"),
+                   together=True)],
+    IDLE: [],
+    FILTERS: [],
 }
 
-SETS = {"memory": ["memory"], "file": ["cached", "direct"], "idle": ["idle"],
-        "filters": ["filters"]}
+# Names for several sets.
+GROUPS = {"file": ["cached", "direct"], "growth": ["connections", "exports", "sizes", IDLE]}
 
 
-class Bench:
-    """What all sets need: the peers, the client, where files go, how long, what went wrong."""
-
-    def __init__(self, peers, client, server_cpus, folder, options, say):
-        self.peers = peers
-        self.client = client
-        self.server_cpus = server_cpus
-        self.folder = folder
-        self.options = options
-        self.say = say
-        self.failures = []
-
-    def fail(self, error):
-        self.failures.append(str(error))
-        self.say(f"FAILED {error}")
-
-
-def start(bench, medium, stack):
-    """Starts every peer that has this medium; {name: Running}."""
-    servers = {}
-    for peer in bench.peers:
-        if peer.command(medium, bench.options.size, "", "", "") is None:
-            continue
-        try:
-            server = stack.enter_context(
-                Running(peer, medium, bench.folder, bench.options.size, bench.server_cpus))
-            if medium == "memory":
-                measure.fill(bench.client, server, bench.options.size)
-            servers[peer.name] = server
-        except Failed as error:
-            bench.fail(error)
-    return servers
-
-
-def _settle(medium, server):
-    """The same state before every run: nothing dirty; for `cached`, all of it in memory."""
-    if medium == "memory" or not server.file:
-        return
-    fd = os.open(server.file, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-        if medium == "cached":
-            while os.read(fd, 1 << 20):
-                pass
-    finally:
-        os.close(fd)
-
-
-def one_run(bench, medium, row, server, seconds, attempts):
-    """One run; again if other processes disturbed it, then the least disturbed one counts.
-
-    What decides is how busy the others were, never the result itself.
-    """
-    best = None
-    for attempt in range(attempts):
-        if attempt:
-            time.sleep(0.5)
-        _settle(medium, server)
-        report = bench.client.load(server, row.arguments(seconds, bench.options.size), seconds + 60)
-        if not best or report["others_cpu_share"] < best["others_cpu_share"]:
-            best = report
-        best["attempts"] = attempt + 1
-        if best["others_cpu_share"] <= bench.options.others / 100:
-            break
-    return best
-
-
-def _measure_row(bench, medium, row, servers):
-    reports = {name: [] for name in servers}
-    names = list(servers)
-    for turn in range(bench.options.rounds + 1):  # the first round only warms up
-        seconds, attempts = (bench.options.seconds, 3) if turn else (0.2, 1)
-        for name in names[turn % len(names):] + names[:turn % len(names)]:
-            if reports[name] is None:
-                continue
-            try:
-                report = one_run(bench, medium, row, servers[name], seconds, attempts)
-                if turn:
-                    reports[name].append(report)
-            except Failed as error:
-                bench.fail(f"{row.name}: {error}")
-                reports[name] = None
-    return {name: collect(r) for name, r in reports.items() if r}
-
-
-def collect(reports):
-    histogram = measure.merge_histograms(reports)
-    return {"summary": measure.summary(reports), "rounds": reports, "histogram_ns": histogram}
-
-
-def load_set(bench, medium, show):
-    """Measures all rows of a medium; `show` gets each as it is done."""
-    rows = []
-    wanted = [row for row in ROWS[medium] if bench.options.rows in row.name]
-    if not wanted:
-        return {"rows": [], "notes": []}
-    with contextlib.ExitStack() as stack:
-        servers = start(bench, medium, stack)
-        notes = [s.peer.notes[medium] for s in servers.values() if medium in s.peer.notes]
-        for row in wanted if servers else []:
-            result = _measure_row(bench, medium, row, servers)
-            rows.append({"medium": medium, "row": row.name, "rw": row.rw, "block": row.block,
-                         "depth": row.depth, "connections": row.connections, "servers": result,
-                         "noted": [n for n, s in servers.items() if medium in s.peer.notes]})
-            show(rows[-1])
-    return {"rows": rows, "notes": sorted(set(notes))}
-
-
-def _idle_memory(bench, peer, count, warm):
-    """Memory of a fresh server with 0 and with `count` idle connections."""
-    with Running(peer, "memory", bench.folder, 64 << 20, bench.server_cpus) as server:
-        bench.client.load(server, ["--requests", "1"], 60)  # pays what only the first client costs
-        before = system.process_memory(server.pid)
-        process, opened = bench.client.hold_idle(server, count, warm)
-        try:
-            after = system.process_memory(server.pid)
-        finally:
-            _, complaint = process.communicate("", timeout=120)
-    each = {key: (after[key] - before[key]) / opened if opened else None for key in before}
-    return {"wanted": count, "opened": opened, "read_first": warm, "before_kib": before,
-            "after_kib": after, "each_kib": each, "complaint": complaint.strip()}
-
-
-def idle_set(bench, show):
-    rows = []
-    for count in (1000,) if bench.options.quick else (1000, 10000):
-        for warm in (False, True):
-            for peer in bench.peers:
-                if not peer.idle_set:
-                    continue
-                try:
-                    row = {"server": peer.name, **_idle_memory(bench, peer, count, warm)}
-                except (Failed, OSError) as error:
-                    bench.fail(f"idle, {peer.name}: {error}")
-                    continue
-                rows.append(row)
-                show(row)
-    return {"rows": rows}
+def wanted_rows(part, options):
+    """The rows of a part that this run is about."""
+    return [row for row in part.rows
+            if options.rows in f"{part.name}: {row.name}"
+            and (row.quick or options.rows or not options.quick)]

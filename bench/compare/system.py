@@ -3,12 +3,19 @@
 Reads /proc and nothing else; no figure here is computed from what a server claims.
 """
 
+import contextlib
+import ctypes
+import glob
 import os
 import platform
 import resource
 import subprocess
+import time
 
 TICKS = os.sysconf("SC_CLK_TCK")
+PR_SET_CHILD_SUBREAPER = 36
+
+libc = ctypes.CDLL(None)
 
 
 def raise_file_limit():
@@ -22,14 +29,49 @@ def raise_file_limit():
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def process_cpu(pid):
-    """Seconds of user and system time of all threads of a process, also those that are gone.
+def adopt_orphans():
+    """Daemons that this process starts become its children, so that it can wait for them."""
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
-    io_uring's kernel workers are threads of the process and counted with it.
-    """
+
+def _stat(pid):
+    """The fields of /proc/PID/stat behind the name: state, ppid, ..."""
     with open(f"/proc/{pid}/stat") as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+        return f.read().rsplit(")", 1)[1].split()
+
+
+def alive(pid):
+    """Whether there is such a process that still runs; one that only waits to be reaped does
+    not."""
+    try:
+        return _stat(pid)[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def process_cpu_ns(pid):
+    """User and system time of a process, all its threads, and of children that have ended.
+
+    io_uring's kernel workers are threads of the process and counted with it. What children
+    used is known in ticks of 10 ms only.
+    """
+    clock = ctypes.c_int()
+    if libc.clock_getcpuclockid(pid, ctypes.byref(clock)):
+        raise OSError(f"process {pid} is gone")
+    children = sum(int(field) for field in _stat(pid)[13:15])
+    return time.clock_gettime_ns(clock.value) + children * 10**9 // TICKS
+
+
+def descendants(pid):
+    """The processes below this one, as they are now."""
+    found, rest = [], [pid]
+    while rest:
+        for path in glob.glob(f"/proc/{rest.pop()}/task/*/children"):
+            with contextlib.suppress(OSError), open(path) as f:
+                children = [int(word) for word in f.read().split()]
+                found += children
+                rest += children
+    return found
 
 
 def busy_cpu():
@@ -51,9 +93,17 @@ def _kib(path, names):
 
 
 def process_memory(pid):
-    """KiB of a process, and its threads. Kernel memory of sockets and threads is not in it."""
-    memory = _kib(f"/proc/{pid}/smaps_rollup", {"Rss": "rss", "Pss": "pss"})
-    memory.update(_kib(f"/proc/{pid}/status", {"VmPTE": "page_tables", "Threads": "threads"}))
+    """KiB of a process, and its threads; of its children, too, if it has any.
+
+    Kernel memory of sockets and threads is not in it. Processes that share pages have them in
+    the RSS of each: see PSS.
+    """
+    memory = {"rss": 0, "pss": 0, "page_tables": 0, "threads": 0}
+    for each in [pid] + descendants(pid):
+        found = _kib(f"/proc/{each}/smaps_rollup", {"Rss": "rss", "Pss": "pss"})
+        found.update(_kib(f"/proc/{each}/status", {"VmPTE": "page_tables", "Threads": "threads"}))
+        for key, value in found.items():
+            memory[key] += value
     return memory
 
 

@@ -1,17 +1,18 @@
 """Plain text for a person. Ratios are of medians in this run, never against older runs."""
 
-NBDKIT = ("nbdkit", "nbdkit -t 1")
-QEMU = ("qemu-nbd",)
+from compare.bars import FIGURES as BAR_FIGURES
+from compare.bars import NBDKIT, QEMU
+
 FLOOR = ("floor",)
 
-HEAD = (f"  {'server':<12} {'k req/s':>9} {'±%':>4} {'cpu µs/req':>11} {'±%':>4} {'p50 µs':>8} "
+HEAD = (f"  {'server':<20} {'k req/s':>9} {'±%':>4} {'cpu µs/req':>11} {'±%':>4} {'p50 µs':>8} "
         f"{'p99 µs':>9}  {'cpu over: nbdkit':>16} {'qemu':>6} {'floor':>6}  "
         f"{'rate over: nbdkit':>17} {'qemu':>6}")
 
 EXPLANATION = """\
 cpu µs/req: processor time of the server process, all its threads, per request (median of the
 rounds; ±% is half the range). "over" are ratios of such medians in this run: against the better of
-the two nbdkits of the row, against qemu-nbd, and against a bare io_uring answerer without checks."""
+the two nbdkits of the row, qemu-nbd, and a bare io_uring answerer without checks."""
 
 
 def _median(result, key):
@@ -29,7 +30,7 @@ def _ratio(value, reference, width):
 
 def _load_line(name, result, servers):
     rate, cpu = result["summary"]["requests_per_s"], result["summary"]["server_cpu_us"]
-    return (f"  {name:<12} {rate['median'] / 1000:>9.2f} {rate['spread_percent']:>4.0f} "
+    return (f"  {name:<20} {rate['median'] / 1000:>9.2f} {rate['spread_percent']:>4.0f} "
             f"{cpu['median']:>11.2f} {cpu['spread_percent']:>4.0f} "
             f"{_median(result, 'p50_us'):>8.1f} {_median(result, 'p99_us'):>9.1f}  "
             + _ratio(cpu["median"], _best(servers, NBDKIT, "server_cpu_us", min), 16) + " "
@@ -46,12 +47,53 @@ def load_row(row):
     for name, result in servers.items():
         shown = name + "*" if name in row["noted"] else name
         lines.append(_load_line(shown, result, servers))
+        if "flush_p50_us" in result["summary"]:
+            lines.append(f"  {'':<20} {_median(result, 'flushes_per_s') / 1000:>9.2f} k flushes/s, "
+                         f"p50 {_median(result, 'flush_p50_us'):.0f} µs, "
+                         f"p99 {_median(result, 'flush_p99_us'):.0f} µs")
     return "\n".join(lines)
 
 
+TOOL_HEAD = (f"  {'server':<20} {'wall s':>9} {'±%':>4} {'server cpu s':>13} {'client cpu s':>13}  "
+             f"{'wall over: nbdkit':>17} {'qemu':>6}")
+
+
+def tool_row(row):
+    """One row of a tool that goes through a whole image."""
+    servers = row["servers"]
+    lines = [f"\n{row['medium']}: {row['row']}", TOOL_HEAD]
+    for name, result in servers.items():
+        wall = result["summary"]["wall_s"]
+        lines.append(
+            f"  {name + '*' if name in row['noted'] else name:<20} {wall['median']:>9.3f} "
+            f"{wall['spread_percent']:>4.0f} {_median(result, 'server_cpu_s'):>13.3f} "
+            f"{_median(result, 'client_cpu_s'):>13.3f}  "
+            + _ratio(wall["median"], _best(servers, NBDKIT, "wall_s", min), 17) + " "
+            + _ratio(wall["median"], _best(servers, QEMU, "wall_s", min), 6))
+    return "\n".join(lines)
+
+
+def limit_text(bar):
+    """A bar's limit as people write it."""
+    limit, small = bar["limit"], {round(1 / n, 6): f"1/{n}" for n in (2, 3, 4, 5, 9)}
+    return ("≥ " if bar["at_least"] else "≤ ") + small.get(round(limit, 6), f"{limit:g}")
+
+
+def bars(judged):
+    """What the server is held to, and how it did."""
+    lines = [f"\n{'bar':<50} {'figure':<16} {'against':<23} {'limit':>7} {'measured':>9} {'±%':>4}"]
+    for bar in judged:
+        worst = f", worst of {bar['rows']}: {bar['row']}" if bar["rows"] > 1 else ""
+        lines.append(f"{bar['work']:<50} {BAR_FIGURES[bar['figure']]:<16} {bar['against']:<23} "
+                     f"{limit_text(bar):>7} {bar['ratio']:>9.2f} {bar['spread_percent']:>4.0f}  "
+                     + ("kept" if bar["kept"] else "MISSED") + worst)
+    kept = sum(bar["kept"] for bar in judged)
+    return "\n".join(lines + [f"{kept} of {len(judged)} bars kept"])
+
+
 IDLE_HEAD = (f"\nidle connections, KiB each (server's memory with them less without)\n"
-             f"  {'server':<12} {'open':>13} {'first':>6} {'RSS':>8} {'PSS':>8} {'page tables':>11} "
-             f"{'threads':>8} {'RSS without':>12}")
+             f"  {'server':<20} {'open':>13} {'first':>6} {'RSS':>8} {'PSS':>8} "
+             f"{'page tables':>11} {'threads':>8} {'RSS without':>12}")
 
 IDLE_EXPLANATION = """\
 first: what a connection did before it went idle (go: handshake only; read: one 4 KiB read, too).
@@ -66,7 +108,7 @@ def idle_row(row):
              for k, w in (("rss", 8), ("pss", 8), ("page_tables", 11), ("threads", 8))]
     count = f"{row['opened']}" if row["opened"] == row["wanted"] else \
         f"{row['opened']}/{row['wanted']}"
-    line = f"  {row['server']:<12} {count:>13} {'read' if row['read_first'] else 'go':>6} " + \
+    line = f"  {row['server']:<20} {count:>13} {'read' if row['read_first'] else 'go':>6} " + \
         " ".join(cells) + f" {row['before_kib']['rss']:>12}"
     if row["opened"] < row["wanted"]:
         line += f"\n    {row['server']} took no more: {row['complaint'].splitlines()[0]}" \

@@ -242,10 +242,10 @@ static void plan_load(struct plan *plan, const struct options *o, const struct c
 	*plan = (struct plan){ .options = o, .style = c->style, .range_offset = o->range_offset };
 	if (range > room)
 		errx(1, "the export has only %llu bytes", (unsigned long long)c->size);
-	plan->blocks = range < o->block_size ? 0 : (range - o->block_size) / o->stride + 1;
-	if (!plan->blocks)
+	if (range < o->block_size)
 		errx(1, "no block of %u bytes fits: the export has %llu bytes", o->block_size,
 		     (unsigned long long)c->size);
+	plan->blocks = (range - o->block_size) / o->stride + 1;
 	if (c->block_min > 1 && (o->block_size % c->block_min || o->range_offset % c->block_min ||
 				 o->stride % c->block_min))
 		errx(1, "the export wants multiples of %u bytes", c->block_min);
