@@ -1,11 +1,13 @@
 /*
  * floor: the least a server of this design can cost. One thread, one ring, a block of
- * memory, and NO checks: it believes every offset and length a client sends. It exists to
- * be measured against, never to serve anything.
+ * memory or a file, and NO checks: it believes every offset and length a client sends. It
+ * exists to be measured against, never to serve anything.
  *
  * Rules: a connection has one receive and one gather send in flight; answers collect in the
  * second batch meanwhile. Reads point into the memory, writes are copied out of the window
- * (what does not fit in it is received straight into the memory). The handshake knows
+ * (what does not fit in it is received straight into the memory). With a file each request
+ * is one plain read or write of the ring, with a buffer of its own; a flush answers at once
+ * and does nothing. The handshake knows
  * EXPORT_NAME, GO, STRUCTURED_REPLY and ABORT; it blocks, so a client that stops in the
  * middle of it stops everybody, for up to two seconds.
  */
@@ -16,6 +18,7 @@
 #include <ctype.h>
 #include <err.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -30,11 +33,27 @@
 #define WINDOW_SIZE (256U << 10)
 #define DIRECT_MIN (32U << 10) /* payload still to come from which it skips the window */
 
-enum event { EVENT_ACCEPT, EVENT_RECV, EVENT_SEND };
+enum event { EVENT_ACCEPT, EVENT_RECV, EVENT_SEND, EVENT_FILE };
 
 #define EVENT_MASK 3U
 
-#define USAGE "usage: floor -U SOCKET | -p PORT (on 127.0.0.1) [-s SIZE, default 256M]"
+#define USAGE                                                                                      \
+	"usage: floor -U SOCKET | -p PORT (on 127.0.0.1) [-s SIZE, default 256M | -f FILE [-d]]\n" \
+	"-d: O_DIRECT"
+
+struct conn;
+
+/* One request to the file: under way, waiting to be answered, or in a batch until it is sent. */
+struct op {
+	struct op *next;
+	struct conn *conn;
+	bool write;
+	uint64_t cookie;
+	uint64_t offset;
+	uint32_t length;
+	uint32_t room; /* bytes of data */
+	uint8_t *data;
+};
 
 struct conn {
 	int fd;
@@ -48,7 +67,11 @@ struct conn {
 	size_t used, have; /* window bytes parsed, and received */
 	uint8_t *write_to; /* where the payload of the current write goes next */
 	size_t write_left;
-	size_t direct; /* how much of it the receive in flight takes */
+	size_t direct;      /* how much of it the receive in flight takes */
+	struct op *writing; /* file: what the payload belongs to */
+	struct op *done;    /* file: to be answered */
+	struct op *held[2]; /* file: their data is in that batch */
+	unsigned file_ops;  /* under way */
 	uint64_t cookie;
 	struct iovec receive_iov[2];
 	struct msghdr receive_msg;
@@ -61,6 +84,8 @@ struct server {
 	int listener;
 	bool tcp;
 	uint8_t *memory;
+	int file; /* -1: memory */
+	struct op *free_ops;
 	uint64_t size;
 	struct conn *touched;
 };
@@ -173,8 +198,23 @@ static bool handshake(struct conn *c, uint64_t size)
 	return through;
 }
 
-static void destroy(struct conn *c)
+static void release_ops(struct server *s, struct op **list)
 {
+	struct op *op;
+
+	while ((op = *list)) {
+		*list = op->next;
+		op->next = s->free_ops;
+		s->free_ops = op;
+	}
+}
+
+static void destroy(struct server *s, struct conn *c)
+{
+	release_ops(s, &c->writing);
+	release_ops(s, &c->done);
+	for (unsigned i = 0; i < 2; i++)
+		release_ops(s, &c->held[i]);
 	close(c->fd);
 	for (unsigned i = 0; i < 2; i++)
 		gather_close(&c->batch[i]);
@@ -205,7 +245,7 @@ static void on_accept(struct server *s, int fd)
 	if (s->tcp)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	if (!handshake(c, s->size)) {
-		destroy(c);
+		destroy(s, c);
 		return;
 	}
 	c->window = malloc(WINDOW_SIZE);
@@ -216,16 +256,17 @@ static void on_accept(struct server *s, int fd)
 	touch(s, c);
 }
 
-static void answer_simple(struct conn *c)
+static void answer_simple(struct conn *c, uint64_t cookie)
 {
 	uint8_t *reply = gather_header(&c->batch[c->filling], WIRE_SIMPLE_REPLY_SIZE);
 
 	put32(reply, WIRE_SIMPLE_REPLY);
 	put32(reply + 4, 0);
-	put64(reply + 8, c->cookie);
+	put64(reply + 8, cookie);
 }
 
-static void answer_read(struct server *s, struct conn *c, uint64_t offset, uint32_t length)
+static void answer_read(struct conn *c, uint64_t cookie, uint64_t offset, const uint8_t *data,
+			uint32_t length)
 {
 	struct gather *batch = &c->batch[c->filling];
 	uint8_t *reply;
@@ -235,13 +276,80 @@ static void answer_read(struct server *s, struct conn *c, uint64_t offset, uint3
 		put32(reply, WIRE_STRUCTURED_REPLY);
 		put16(reply + 4, WIRE_CHUNK_DONE);
 		put16(reply + 6, WIRE_CHUNK_DATA);
-		put64(reply + 8, c->cookie);
+		put64(reply + 8, cookie);
 		put32(reply + 16, length + 8);
 		put64(reply + 20, offset);
 	} else {
-		answer_simple(c);
+		answer_simple(c, cookie);
 	}
-	gather_payload(batch, s->memory + offset, length);
+	gather_payload(batch, data, length);
+}
+
+static struct op *take_op(struct server *s, struct conn *c, uint64_t offset, uint32_t length)
+{
+	struct op *op = s->free_ops;
+
+	if (op)
+		s->free_ops = op->next;
+	else
+		op = calloc(1, sizeof(*op));
+	if (op && op->room < length) {
+		free(op->data);
+		op->data = aligned_alloc(4096, (length + 4095UL) & ~4095UL);
+		op->room = length;
+	}
+	if (!op || !op->data)
+		errx(1, "out of memory for a request of %u bytes", length);
+	op->next = NULL;
+	op->conn = c;
+	op->cookie = c->cookie;
+	op->offset = offset;
+	op->length = length;
+	return op;
+}
+
+static void start_op(struct server *s, struct op *op, bool write)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&s->ring);
+
+	op->write = write;
+	if (write)
+		io_uring_prep_write(sqe, s->file, op->data, op->length, op->offset);
+	else
+		io_uring_prep_read(sqe, s->file, op->data, op->length, op->offset);
+	set_event(sqe, op, EVENT_FILE);
+	op->conn->file_ops++;
+}
+
+static void on_file(struct server *s, struct op *op, int result)
+{
+	struct conn *c = op->conn;
+
+	c->file_ops--;
+	if (result != (int)op->length)
+		c->closing = true; /* there are no errors here, only figures */
+	op->next = c->done;
+	c->done = op;
+	touch(s, c);
+}
+
+/* Answers what the file is done with, as far as there is room for answers. */
+static void answer_ops(struct server *s, struct conn *c)
+{
+	while (c->done && !gather_full(&c->batch[c->filling])) {
+		struct op *op = c->done;
+
+		c->done = op->next;
+		op->next = NULL;
+		if (op->write) {
+			answer_simple(c, op->cookie);
+			release_ops(s, &op);
+			continue;
+		}
+		answer_read(c, op->cookie, op->offset, op->data, op->length);
+		op->next = c->held[c->filling];
+		c->held[c->filling] = op;
+	}
 }
 
 static void take_request(struct server *s, struct conn *c, const uint8_t *request)
@@ -251,20 +359,23 @@ static void take_request(struct server *s, struct conn *c, const uint8_t *reques
 	uint32_t length = get32(request + 24);
 
 	c->cookie = get64(request + 8);
-	if (command == WIRE_CMD_READ) {
-		answer_read(s, c, offset, length);
+	if (command == WIRE_CMD_READ && s->file >= 0) {
+		start_op(s, take_op(s, c, offset, length), false);
+	} else if (command == WIRE_CMD_READ) {
+		answer_read(c, c->cookie, offset, s->memory + offset, length);
 	} else if (command == WIRE_CMD_WRITE) {
-		c->write_to = s->memory + offset;
+		c->writing = s->file >= 0 ? take_op(s, c, offset, length) : NULL;
+		c->write_to = c->writing ? c->writing->data : s->memory + offset;
 		c->write_left = length;
 	} else if (command == WIRE_CMD_DISC) {
 		c->closing = true;
 	} else {
-		answer_simple(c);
+		answer_simple(c, c->cookie);
 	}
 }
 
 /* Copies what has arrived of a write; false: the rest is still to come. */
-static bool take_payload(struct conn *c)
+static bool take_payload(struct server *s, struct conn *c)
 {
 	size_t n = c->have - c->used;
 
@@ -276,7 +387,11 @@ static bool take_payload(struct conn *c)
 	c->write_left -= n;
 	if (c->write_left)
 		return false;
-	answer_simple(c);
+	if (c->writing)
+		start_op(s, c->writing, true);
+	else
+		answer_simple(c, c->cookie);
+	c->writing = NULL;
 	c->write_to = NULL;
 	return true;
 }
@@ -286,7 +401,7 @@ static void parse(struct server *s, struct conn *c)
 {
 	while (!c->closing && !gather_full(&c->batch[c->filling])) {
 		if (c->write_to) {
-			if (!take_payload(c))
+			if (!take_payload(s, c))
 				break;
 			continue;
 		}
@@ -357,23 +472,27 @@ static void on_send(struct server *s, struct conn *c, int result)
 		c->closing = true;
 	else if (!gather_sent(batch, result > 0 ? (size_t)result : 0))
 		start_send(s, c, batch);
+	else
+		release_ops(s, &c->held[!c->filling]);
 	touch(s, c);
 }
 
 static void serve(struct server *s, struct conn *c)
 {
 	c->touched = false;
+	answer_ops(s, c);
 	parse(s, c);
 	if (c->closing) {
 		if (c->receiving)
 			shutdown(c->fd, SHUT_RDWR); /* ends the receive, then we are back here */
-		else if (!c->sending)
-			destroy(c);
+		else if (!c->sending && !c->file_ops)
+			destroy(s, c);
 		return;
 	}
 	if (!c->sending && !gather_empty(&c->batch[c->filling])) {
 		start_send(s, c, &c->batch[c->filling]);
 		c->filling = !c->filling;
+		answer_ops(s, c);
 		parse(s, c);
 	}
 	if (!c->receiving && !gather_full(&c->batch[c->filling]))
@@ -393,6 +512,9 @@ static void dispatch(struct server *s, const struct io_uring_cqe *cqe)
 		break;
 	case EVENT_SEND:
 		on_send(s, object, cqe->res);
+		break;
+	case EVENT_FILE:
+		on_file(s, object, cqe->res);
 		break;
 	}
 }
@@ -469,18 +591,43 @@ static uint64_t parse_size(const char *text)
 	}
 }
 
+static void open_disk(struct server *s, const char *path, bool direct)
+{
+	off_t end;
+
+	s->file = -1;
+	if (path) {
+		s->file = open(path, O_RDWR | O_CLOEXEC | (direct ? O_DIRECT : 0));
+		end = s->file < 0 ? -1 : lseek(s->file, 0, SEEK_END);
+		if (end < 0)
+			err(1, "%s", path);
+		s->size = (uint64_t)end;
+		return;
+	}
+	s->memory = mmap(NULL, s->size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (s->memory == MAP_FAILED)
+		err(1, "%llu bytes of memory", (unsigned long long)s->size);
+}
+
 int main(int argc, char **argv)
 {
 	static struct server server = { .listener = -1, .size = 256U << 20 };
+	const char *path = NULL;
+	bool direct = false;
 	int option;
 
-	while ((option = getopt(argc, argv, "U:p:s:")) != -1) {
+	while ((option = getopt(argc, argv, "U:p:s:f:d")) != -1) {
 		if (option == 'U')
 			server.listener = listen_unix(optarg);
 		else if (option == 'p')
 			server.listener = listen_tcp(optarg);
 		else if (option == 's')
 			server.size = parse_size(optarg);
+		else if (option == 'f')
+			path = optarg;
+		else if (option == 'd')
+			direct = true;
 		else
 			errx(2, USAGE);
 		server.tcp = server.tcp || option == 'p';
@@ -488,10 +635,7 @@ int main(int argc, char **argv)
 	if (server.listener < 0 || optind != argc)
 		errx(2, USAGE);
 	raise_file_limit();
-	server.memory = mmap(NULL, server.size, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (server.memory == MAP_FAILED)
-		err(1, "%llu bytes of memory", (unsigned long long)server.size);
+	open_disk(&server, path, direct);
 	ring_open(&server.ring, 4096);
 	run(&server);
 }

@@ -59,7 +59,8 @@ def takes_part(set_name, row, peer):
     if isinstance(row, ToolRow):
         fits = peer.extents or not row.needs_extents
     else:
-        fits = peer.most_busy is None or row.connections <= peer.most_busy
+        fits = ((peer.most_busy is None or row.connections <= peer.most_busy)
+                and (peer.durable or not (row.fua or row.flush_every)))
     if peer.storage and not storage_can(row):
         return False
     return fits and peer.serves(row.disk)

@@ -59,6 +59,7 @@ class Peer:
     only_sets = None  # None: all that ask for its media
     own_memory = True  # False: its `memory` is a file on /dev/shm
     folders = False  # can serve each file of a folder as an export
+    durable = True  # what is flushed is on the disk
     extents = True  # tells clients where holes are
     daemon = False  # goes into the background
     storage = False  # no server at all: a client that works on the file itself
@@ -209,16 +210,20 @@ class NbdServer(Peer):
 class Floor(Peer):
     name = "floor"
     version_option = None
-    media = ("memory",)
-    notes = {"memory": "floor is a bare io_uring answerer without any check: a limit, not a server"}
+    media = ("memory", "cached", "direct")
+    notes = {medium: "floor is a bare io_uring answerer without any check: a limit, not a server"
+             for medium in media}
     idle_set = False
+    durable = False
     extents = False
 
     def find(self, build):
         return built(build, "FLOOR", "bench/floor")
 
     def command(self, job):
-        return [self.path, "-U", job.socket, "-s", str(job.size)]
+        disk = ["-s", str(job.size)] if job.path is None else ["-f", job.path]
+        return ([self.path, "-U", job.socket] + disk
+                + (["-d"] if job.disk.medium == "direct" else []))
 
 
 class FioStorage(Peer):

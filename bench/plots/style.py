@@ -22,7 +22,7 @@ LOOKS = {
     "qemu-nbd": Look("s-qemu", "#23834a", "#5bcf86", "triangle"),
     "nbd-server": Look("s-nbdserver", "#8542bd", "#c596f3", "diamond"),
     "floor": Look("s-floor", "#69717d", "#a2abb8", "cross", "3 3"),
-    "fio io_uring": Look("s-fio", "#69717d", "#a2abb8", "cross", "3 3"),
+    "fio io_uring": Look("s-fio", "#8b5e4a", "#d3a48f", "cross", "1 4"),
 }
 OTHER = Look("s-other", "#4b6382", "#8fa8c8")
 LIMITS = ("floor", "fio io_uring")

@@ -89,6 +89,38 @@ class Exports(unittest.TestCase):
         self.assertIn("disk3", complaint)
 
 
+class Floor(unittest.TestCase):
+    """The bare answerer has no checks, but what it reads and writes is right."""
+
+    def check(self, folder, *disk):
+        sock = os.path.join(folder, "floor")
+        floor = subprocess.Popen([os.environ["FLOOR"], "-U", sock, *disk])
+        try:
+            self.assertTrue(common.until(lambda: os.path.exists(sock)))
+            for size, requests in (("4K", "4096"), ("1M", "16")):
+                whole = ["--block-size", size, "--requests", requests, "--depth", "8"]
+                common.nbdload(sock, "--rw", "write", "--verify", *whole)
+                report = common.nbdload(sock, "--rw", "read", "--verify=all", *whole)
+                self.assertEqual((report["errors"], report["mismatches"]), (0, 0))
+            common.nbdload(sock, "--rw", "randrw", "--verify", "--depth", "600", "--requests",
+                           "5000", "--connections", "3")
+        finally:
+            floor.terminate()
+            floor.wait(60)
+
+    def test_memory(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.check(folder, "-s", "16M")
+
+    def test_a_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "disk")
+            with open(path, "wb") as f:
+                f.truncate(16 << 20)
+            self.check(folder, "-f", path)
+            self.assertGreater(os.stat(path).st_blocks * 512, 15 << 20)
+
+
 class ServerTime(unittest.TestCase):
     def test_children_of_the_server_count(self):
         """A shell does nothing itself; the server is its child."""
