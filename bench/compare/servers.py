@@ -133,7 +133,7 @@ class NbdringSpin(Nbdring):
 
     name = "nbdring --spin"
     option = "--spin"
-    options = ["-t", "1", "--spin=100"]
+    options = ["-t", "1", "--spin=30"]
     only_sets = ("latency",)
 
     def find(self, build):
