@@ -1,10 +1,27 @@
 """What a connection costs that does nothing: memory of a server with many of them."""
 
+import time
+
 from compare import system
 from compare.running import Running
 from compare.servers import Disk, Failed
 
 DISK = Disk("memory", 64 << 20)
+
+
+PATIENCE = 10  # seconds
+
+
+def _settled(pid):
+    """Memory when it has stopped changing: idle is who has been silent for a while."""
+    last = system.process_memory(pid)
+    for _ in range(PATIENCE):
+        time.sleep(1)
+        now = system.process_memory(pid)
+        if abs(now["rss"] - last["rss"]) <= last["rss"] // 200:
+            return now
+        last = now
+    return last
 
 
 def _memory(bench, peer, count, warm):
@@ -15,7 +32,7 @@ def _memory(bench, peer, count, warm):
         before = system.process_memory(server.pid)
         process, opened = bench.nbdload.hold_idle(server, count, warm)
         try:
-            after = system.process_memory(server.pid)
+            after = _settled(server.pid)
         finally:
             _, complaint = process.communicate("", timeout=120)
     each = {key: (after[key] - before[key]) / opened if opened else None for key in before}

@@ -85,20 +85,32 @@ static struct nr_pipe *new_pipe(struct nr_worker *worker)
 	return pipe;
 }
 
+/* The first free pipe that has as many places. */
+static struct nr_pipe *take_free(struct nr_worker *worker, uint64_t places)
+{
+	struct nr_pipe **at = &worker->free_pipes, *pipe;
+
+	while (*at && (*at)->places < places)
+		at = &(*at)->next;
+	pipe = *at;
+	if (pipe)
+		*at = pipe->next;
+	return pipe;
+}
+
 struct nr_buffer *nr_pipe_get(struct nr_worker *worker, uint64_t offset, uint64_t length, int *fill)
 {
-	struct nr_pipe *pipe = worker->free_pipes;
 	uint64_t places = (offset % PAGE_BYTES + length + PAGE_BYTES - 1) / PAGE_BYTES;
+	struct nr_pipe *pipe;
 
 	if (places > PIPE_BYTES / PAGE_BYTES)
 		return NULL;
-	if (pipe)
-		worker->free_pipes = pipe->next;
-	else if (worker->pipe_count < PIPES_MAX)
+	pipe = take_free(worker, places);
+	if (!pipe && worker->pipe_count < PIPES_MAX)
 		pipe = new_pipe(worker);
 	if (!pipe)
 		return NULL;
-	if (places > pipe->places) {
+	if (pipe->places < places) {
 		pipe->next = worker->free_pipes;
 		worker->free_pipes = pipe;
 		return NULL;
