@@ -39,6 +39,9 @@
 #define HOLE_MIN 32768u
 #define GRANULE_SHIFT_MIN 16      /* 64 KiB … */
 #define GRANULES_MAX (1ull << 20) /* … or more, for at most so many: 128 KiB of bits */
+#define RECENT 1024u              /* stretches: 16 KiB … */
+#define RECENT_SHIFT 20           /* … one for each MiB, modulo their number … */
+#define RECENT_SHIFT_MIN 18       /* … if granules are larger than this */
 #define SCAN_EXTENTS 65536u
 #define SCAN_NS 1000000000u
 #define ANSWER_EXTENTS 8192u /* extents of one answer … */
@@ -65,7 +68,49 @@ static int known_open(struct nr_known *known, uint64_t size)
 	if (size & ((UINT64_C(1) << known->shift) - 1))
 		known->granules++;
 	known->word = calloc(known->granules / BITS + 1, sizeof(*known->word));
-	return known->word ? 0 : -ENOMEM;
+	if (known->shift > RECENT_SHIFT_MIN)
+		known->recent = calloc(RECENT, sizeof(*known->recent));
+	return known->word ? 0 : -ENOMEM; /* without `recent` more is asked */
+}
+
+static struct nr_stretch *recent_at(const struct nr_known *known, uint64_t within)
+{
+	return &known->recent[(within >> RECENT_SHIFT) % RECENT];
+}
+
+static bool recently_met(const struct nr_known *known, uint64_t within, uint64_t length)
+{
+	const struct nr_stretch *stretch;
+
+	if (!known->recent)
+		return false;
+	stretch = recent_at(known, within);
+	return atomic_load_explicit(&stretch->from, memory_order_relaxed) <= within &&
+	       atomic_load_explicit(&stretch->to, memory_order_relaxed) >= within + length;
+}
+
+/* There may be a hole in [FROM, TO) now. */
+static void forget(const struct nr_known *known, uint64_t from, uint64_t to)
+{
+	for (unsigned i = 0; known->recent && i < RECENT; i++) {
+		struct nr_stretch *stretch = &known->recent[i];
+
+		if (atomic_load_explicit(&stretch->from, memory_order_relaxed) < to &&
+		    atomic_load_explicit(&stretch->to, memory_order_relaxed) > from)
+			atomic_store_explicit(&stretch->to, 0, memory_order_relaxed);
+	}
+}
+
+/* Who asked at AT was told of the data in [FROM, TO). */
+static void remember(const struct nr_known *known, uint64_t at, uint64_t from, uint64_t to)
+{
+	struct nr_stretch *stretch;
+
+	if (!known->recent)
+		return;
+	stretch = recent_at(known, nr_max(at, from));
+	atomic_store_explicit(&stretch->from, from, memory_order_relaxed);
+	atomic_store_explicit(&stretch->to, to, memory_order_relaxed);
 }
 
 static bool known_data(const struct nr_known *known, uint64_t within, uint64_t length)
@@ -75,6 +120,8 @@ static bool known_data(const struct nr_known *known, uint64_t within, uint64_t l
 
 	if (last >= known->granules)
 		return false;
+	if (recently_met(known, within, length))
+		return true;
 	for (uint64_t i = first; i <= last; i++) {
 		uint64_t word = atomic_load_explicit(&known->word[i / BITS], memory_order_relaxed);
 
@@ -125,6 +172,7 @@ void nr_holes_made(struct nr_file *file, uint64_t within, uint64_t length)
 	if (length)
 		mark(known, within >> known->shift, ((within + length - 1) >> known->shift) + 1,
 		     false);
+	forget(known, within, within + length);
 	atomic_store_explicit(&file->sparse, true, memory_order_relaxed);
 }
 
@@ -169,7 +217,9 @@ int nr_holes_open(struct nr_file *file)
 void nr_holes_close(struct nr_file *file)
 {
 	free(file->known.word);
+	free(file->known.recent);
 	file->known.word = NULL;
+	file->known.recent = NULL;
 }
 
 /* ---- reads ------------------------------------------------------------- */
@@ -219,6 +269,7 @@ static bool find_hole(struct nr_disk *disk, struct nr_file *file, uint64_t begin
 		if (hole <= data)
 			return false;
 		learn(file, (uint64_t)data, (uint64_t)hole);
+		remember(&file->known, at, (uint64_t)data, (uint64_t)hole);
 		if ((uint64_t)hole >= end)
 			return false;
 		at = (uint64_t)hole;

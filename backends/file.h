@@ -66,11 +66,20 @@ enum nr_lookup {
 	NR_LOOKUP_BOTH,
 };
 
-/* Where data is known to be: one bit per granule, set when all of it is data. */
+/* A stretch of data that was come across; half of one and half of another does no harm. */
+struct nr_stretch {
+	_Atomic uint64_t from, to;
+};
+
+/*
+ * Where data is known to be: one bit per granule, set when all of it is data; and, in
+ * files so large that granules are coarse, stretches that were come across lately.
+ */
 struct nr_known {
 	_Atomic uint64_t *word;
 	uint64_t granules;
-	unsigned shift; /* a granule is 1 << shift bytes */
+	unsigned shift;            /* a granule is 1 << shift bytes */
+	struct nr_stretch *recent; /* by where they were met; NULL: granules are fine enough */
 };
 
 struct nr_file {

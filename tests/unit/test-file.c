@@ -472,6 +472,35 @@ static void test_a_short_map_takes_no_thread(void **state)
 	layer_test_close(t);
 }
 
+/* Where granules are coarse, data is remembered by stretches; a trim is not hidden by that. */
+static void test_trims_show_in_a_huge_file(void **state)
+{
+	const uint64_t at = UINT64_C(1) << 40;
+	const char *path = make_file(here, "huge", 2 * at);
+	struct nr_extent extent[8];
+	struct nr_extents list = { .extent = extent, .capacity = 8 };
+	struct layer_client *c;
+	struct layer_test *t;
+	uint8_t *data = malloc(MIB);
+
+	put(path, at, MIB, 7);
+	t = layer_test_open(&with_ring, "file %s", path);
+	c = layer_client(t, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(layer_read(c, at, MIB, data), 0);
+		assert_int_equal(data[0] + data[MIB - 1], 14);
+	}
+	assert_string_equal(segments_of(c, at - MIB, 2 * MIB / 2), "1048576:hole");
+	assert_int_equal(layer_trim(c, at + 64 * KIB, 128 * KIB, 0), 0);
+	assert_string_equal(segments_of(c, at, 512 * KIB), "65536:data 131072:hole 327680:data");
+	assert_int_equal(layer_extents(c, at, 512 * KIB, 0, &list), 0);
+	assert_int_equal(list.count, 3);
+	assert_int_equal(layer_read(c, at + 64 * KIB, 128 * KIB, data), 0);
+	assert_int_equal(data[0] + data[128 * KIB - 1], 0);
+	layer_test_close(t);
+	free(data);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -484,6 +513,7 @@ int main(void)
 		cmocka_unit_test(test_flushes_are_merged),
 		cmocka_unit_test(test_cache_is_a_hint),
 		cmocka_unit_test(test_holes),
+		cmocka_unit_test(test_trims_show_in_a_huge_file),
 		cmocka_unit_test(test_data_then_hole),
 		cmocka_unit_test(test_holes_on_tmpfs),
 		cmocka_unit_test(test_many_small_holes),
