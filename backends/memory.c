@@ -47,6 +47,7 @@
 #include "backends/memory-tree.h"
 #include "nbdring/checked.h"
 
+#define WRITE_PIECE (256u * 1024)
 #define ERASE_LOCKS 16u    /* stripes; block number modulo this */
 #define DROP_AT_ONCE 64u   /* blocks dropped under one hold of the lock: 2 us, 10 us uncached */
 #define DROP_STEP 1024u    /* blocks dropped before others get their turn */
@@ -141,6 +142,7 @@ static int memory_describe(struct nr_layer *layer, struct nr_traits *traits, str
 	traits->block_min = 1;
 	traits->block_preferred = NR_MEMORY_PAGE_BYTES;
 	traits->block_max = NR_TRANSFER_MAX;
+	traits->write_piece = WRITE_PIECE;
 	traits->memory_align = 1;
 	traits->multi_conn = true;
 	for (unsigned i = 0; i < NR_CAP_COUNT; i++)

@@ -55,6 +55,10 @@ struct nr_traits {
 	uint32_t block_preferred; /* bytes; power of two, >= block_min and >= 512 */
 	uint32_t block_max;       /* bytes; multiple of block_min, the longest read or write the
 				   * layer takes; at most NR_TRANSFER_MAX */
+	uint32_t write_piece;     /* bytes; power of two, >= block_min: long writes are best carried
+				   * down in pieces of so much, because the layer copies them and
+				   * finds short pieces in the processor's cache; 0: block_max.
+				   * The core sets it to 0 above filters that see requests */
 	uint32_t memory_align;    /* bytes; power of two: data of writes starts at a multiple of
 				   * it in memory; 1 = anywhere */
 	uint32_t advertised_max;  /* bytes; the longest read or write clients are told of, up to

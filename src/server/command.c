@@ -33,9 +33,15 @@ static const enum nr_operation operation_of[NBD_CMD_COUNT] = {
 	[NBD_CMD_RESIZE] = NR_RESIZE,
 };
 
-static uint32_t piece_max(const struct nr_connection *c)
+/* The most that one request down the stack carries. */
+static uint32_t piece_max(const struct nr_connection *c, uint16_t command)
 {
-	return nr_stack_traits(c->stack)->block_max;
+	const struct nr_traits *traits = nr_stack_traits(c->stack);
+
+	/* Layers above may have raised the minimum since. */
+	if (command == NBD_CMD_WRITE && traits->write_piece >= traits->block_min)
+		return (uint32_t)nr_min(traits->write_piece, traits->block_max);
+	return traits->block_max;
 }
 
 static bool is_collected(const struct nr_connection *c, const struct nr_wire_request *wire)
@@ -366,7 +372,7 @@ static void main_step(struct nr_command *main)
 /* Pieces end at multiples of the most the stack takes. */
 static uint64_t next_piece_length(const struct nr_command *main)
 {
-	uint64_t most = piece_max(main->connection);
+	uint64_t most = piece_max(main->connection, main->wire.command);
 
 	if (nr_is_power_of_2(most))
 		most -= (main->wire.offset + main->issued) & (most - 1);
@@ -376,7 +382,7 @@ static uint64_t next_piece_length(const struct nr_command *main)
 bool nr_command_is_single(const struct nr_connection *c, const struct nr_wire_request *wire)
 {
 	const struct nr_traits *traits = nr_stack_traits(c->stack);
-	uint64_t most = traits->block_max;
+	uint64_t most = piece_max(c, wire->command);
 
 	/* One that is not aligned grows to whole blocks, and must stay a piece then. */
 	if (!nr_is_aligned(wire->offset | wire->length, traits->block_min))

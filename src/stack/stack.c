@@ -286,6 +286,9 @@ static int open_layer(struct nr_layer *layer, struct nr_error *error)
 		nr_traits_init(&traits);
 	if (layer->below)
 		traits.size = nr_layer_size(layer->below);
+	/* Filters see requests as clients made them. */
+	if (type->submit || type->done)
+		traits.write_piece = 0;
 	err = type->describe ? type->describe(layer, &traits, error) : 0;
 	if (!err)
 		err = nr_traits_check(&traits, error);

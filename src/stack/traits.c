@@ -47,6 +47,9 @@ static int check_blocks(const struct nr_traits *t, struct nr_error *error)
 		return nr_error_set(error, -EINVAL,
 				    "the maximum block size %u is not a multiple of %u up to %u",
 				    t->block_max, t->block_min, NR_TRANSFER_MAX);
+	if (t->write_piece && !nr_is_power_of_2(t->write_piece))
+		return nr_error_set(error, -EINVAL, "the piece of a write %u is not a power of two",
+				    t->write_piece);
 	if (!nr_is_power_of_2(t->memory_align) || t->memory_align > 4096)
 		return nr_error_set(error, -EINVAL,
 				    "the memory alignment %u is not a power of two up to 4096",

@@ -579,6 +579,21 @@ static void test_extents_merge_and_stop_at_the_end(void **state)
 	assert_int_equal(extent[1].length, 800);
 }
 
+/* Writes are cut for the sake of the backend only where nobody sees it. */
+static void test_filters_see_writes_as_they_were_made(void **state)
+{
+	struct layer_test *t = layer_test_open(NULL, "memory 1M");
+
+	assert_int_equal(layer_test_traits(t)->write_piece, 256 * 1024);
+	layer_test_close(t);
+	t = layer_test_open(NULL, "nofilter | memory 1M");
+	assert_int_equal(layer_test_traits(t)->write_piece, 256 * 1024);
+	layer_test_close(t);
+	t = layer_test_open(NULL, "count | memory 1M");
+	assert_int_equal(layer_test_traits(t)->write_piece, 0);
+	layer_test_close(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -605,6 +620,7 @@ int main(void)
 		cmocka_unit_test_setup(test_errors_of_opening_name_the_layer, setup),
 		cmocka_unit_test_setup(test_a_new_size_shows_through_filters, setup),
 		cmocka_unit_test_setup(test_extents_merge_and_stop_at_the_end, setup),
+		cmocka_unit_test(test_filters_see_writes_as_they_were_made),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
