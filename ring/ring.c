@@ -59,6 +59,14 @@ static struct nr_completion *queue_pop(struct nr_queue *queue)
 	return c;
 }
 
+static void queue_prepend(struct nr_queue *queue, struct nr_completion *c)
+{
+	c->next = queue->first;
+	queue->first = c;
+	if (!queue->last)
+		queue->last = c;
+}
+
 /* Quick when C is near the front. */
 static bool queue_remove(struct nr_queue *queue, const struct nr_completion *c)
 {
@@ -385,20 +393,20 @@ static bool deliver_ready(struct nr_ring *ring)
 	return true;
 }
 
+/* What is under way may be in a queue of the engine: ours lets go of it before. */
 static void start_held(struct nr_ring *ring)
 {
 	struct nr_completion *c;
 
-	while ((c = ring->held.first)) {
-		/* Not before the sweep of the next turn. */
-		if (c->flags & CANCEL_ASKED)
-			return;
+	/* What was cancelled: not before the sweep of the next turn. */
+	while ((c = ring->held.first) && !(c->flags & CANCEL_ASKED)) {
+		(void)queue_pop(&ring->held);
 		c->state = UNDER_WAY;
 		if (!ring->type->start(ring->engine, c)) {
 			c->state = HELD;
+			queue_prepend(&ring->held, c);
 			return;
 		}
-		(void)queue_pop(&ring->held);
 	}
 }
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 
@@ -253,6 +254,47 @@ static void a_send_can_be_cancelled(void **state)
 	munmap(memory, length);
 }
 
+/* A full queue holds them back with others behind them: nobody is lost. */
+static void sends_among_operations_held_back(void **state)
+{
+	enum { COUNT = 1000, SENDS = 10 };
+	const uint8_t kind = NR_SEND_SHARE;
+	struct nr_ring *ring = *state;
+	struct operation *polls = calloc(COUNT, sizeof(*polls)), sends[SENDS];
+	unsigned char *memory = pages(SENDS * 4096);
+	struct iovec parts[SENDS];
+	int pair[2], other[2];
+
+	make_pair(pair);
+	make_pair(other);
+	fill_pattern(memory, SENDS * 4096, 0);
+	for (unsigned i = 0; i < COUNT; i++) {
+		operation_init(&polls[i]);
+		nr_ring_poll(ring, &polls[i].c, other[0], POLLIN);
+		if (i % (COUNT / SENDS) == COUNT / SENDS - 1) {
+			unsigned n = i / (COUNT / SENDS);
+
+			parts[n] = (struct iovec){ memory + (size_t)n * 4096, 4096 };
+			operation_init(&sends[n]);
+			nr_ring_send_shared(ring, &sends[n].c, pair[1], &parts[n], &kind, 1);
+		}
+	}
+	take_pattern(ring, pair[0], 0, SENDS * 4096);
+	for (unsigned i = 0; i < SENDS; i++)
+		assert_int_equal(operation_wait(ring, &sends[i]), 4096);
+	/* Cancelled or not: those behind them are still known. */
+	for (unsigned i = 1; i < COUNT; i += 2)
+		nr_ring_cancel(ring, &polls[i].c);
+	assert_int_equal(write(other[1], "x", 1), 1);
+	for (unsigned i = 0; i < COUNT; i++)
+		assert_int_equal(operation_wait(ring, &polls[i]), i % 2 ? polls[i].result : POLLIN);
+	assert_int_equal(nr_ring_in_flight(ring), 0);
+	free(polls);
+	munmap(memory, SENDS * 4096);
+	close_both(pair);
+	close_both(other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -264,6 +306,7 @@ int main(void)
 		ring_test(the_socket_blocks_as_before),
 		ring_test(a_peer_that_is_gone_is_an_error_without_a_signal),
 		ring_test(a_send_can_be_cancelled),
+		ring_test(sends_among_operations_held_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
