@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Accepting.  When descriptors or memory run out, accepting pauses for a moment
- * instead of spinning; clients wait in the backlog, those that are in go on.
+ * instead of spinning; clients wait in the backlog, those that are in go on.  The
+ * log has a line when that begins, however long it lasts.
  */
 #include "src/server/listener.h"
 
@@ -31,8 +32,10 @@ void nr_listener_stop(struct nr_listener *l)
 
 static void pause_accepting(struct nr_listener *l, int error)
 {
-	nr_log(NR_LOG_WARNING, NR_LOG_CLIENT, "%s: cannot accept: %s; trying again shortly",
-	       l->description, strerror(-error));
+	if (l->trouble != error)
+		nr_log(NR_LOG_WARNING, NR_LOG_CLIENT, "%s: cannot accept: %s; trying again shortly",
+		       l->description, strerror(-error));
+	l->trouble = error;
 	l->pausing = true;
 	nr_ring_timeout(l->shard->ring, &l->completion, PAUSE_NS);
 }
@@ -49,8 +52,10 @@ static void completed(struct nr_ring *ring, struct nr_completion *completion)
 		close((int)result); /* accepted before the stop was heard of, seen after */
 		return;
 	}
-	if (!paused && result >= 0)
+	if (!paused && result >= 0) {
+		l->trouble = 0;
 		nr_server_place(l->shard->server, l->shard, (int)result);
+	}
 	if (l->shard->stopping || result == -ECANCELED)
 		return;
 	/* A client that was gone before it was accepted is no reason to pause. */

@@ -10,6 +10,7 @@ struct nr_listener {
 	struct nr_shard *shard;
 	struct nr_completion completion; /* accept, or a pause after a failed one */
 	int fd;
+	int trouble; /* what accepting fails with just now: has been said; or 0 */
 	bool pausing;
 	char description[128];
 };
