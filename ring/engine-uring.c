@@ -108,7 +108,7 @@ static inline void set_buffer(struct io_uring_sqe *sqe, const void *address, siz
 
 static inline void set_message(struct io_uring_sqe *sqe, struct nr_completion *c)
 {
-	struct msghdr *header = &c->u.io.header;
+	struct msghdr *header = &c->u.io.more.header;
 
 	memset(header, 0, sizeof(*header));
 	header->msg_iov = c->u.io.vector;
@@ -532,7 +532,7 @@ static void report_shared(struct nr_engine *e)
 	struct nr_completion *c;
 
 	while ((c = e->share.made)) {
-		e->share.made = c->next;
+		e->share.made = c->u.io.more.share.behind;
 		e->under_way--;
 		nr_ring_attempt_done(e->ring, c, c->result);
 	}

@@ -90,7 +90,7 @@ void nr_ring_send_shared(struct nr_ring *ring, struct nr_completion *c, int fd,
 	assert(count <= IOV_MAX);
 	describe(ring, c, NR_RING_SHARE, fd);
 	c->u.io.vector = vector;
-	c->u.io.kinds = kinds;
+	c->u.io.more.share.kinds = kinds;
 	c->count = count;
 	launch_transfer(ring, c);
 }

@@ -117,13 +117,13 @@ static inline bool consume(struct nr_completion *c, uint64_t bytes)
 		c->count--;
 	}
 	if (c->operation == NR_RING_SHARE)
-		c->u.io.kinds += v - c->u.io.vector;
+		c->u.io.more.share.kinds += v - c->u.io.vector;
 	c->u.io.vector = v;
 	if (c->count == 0) {
 		assert(bytes == 0);
 		return true;
 	}
-	if (c->operation != NR_RING_SHARE || *c->u.io.kinds != NR_SEND_PIPE)
+	if (c->operation != NR_RING_SHARE || *c->u.io.more.share.kinds != NR_SEND_PIPE)
 		v->iov_base = (char *)v->iov_base + bytes;
 	v->iov_len -= bytes;
 	return false;

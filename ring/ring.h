@@ -67,8 +67,14 @@ struct nr_completion {
 		struct {
 			struct iovec *vector; /* moves on as parts are done; NULL: `single` */
 			struct iovec single;
-			struct msghdr header;
-			const uint8_t *kinds; /* share: enum nr_send_kind of each entry left */
+			union {
+				struct msghdr header;
+				struct {
+					const uint8_t *kinds; /* of each entry left */
+					/* In the engine's queue, while `next` may be in another. */
+					struct nr_completion *behind;
+				} share;
+			} more;
 		} io;
 		struct {
 			const struct sockaddr *address;

@@ -59,16 +59,16 @@ void nr_uring_share_fini(struct nr_share *share)
 
 void nr_uring_share_queue(struct nr_share *share, struct nr_completion *c)
 {
-	c->next = NULL;
+	c->u.io.more.share.behind = NULL;
 	*share->last = c;
-	share->last = &c->next;
+	share->last = &c->u.io.more.share.behind;
 }
 
 unsigned nr_uring_share_forget(struct nr_share *share)
 {
 	unsigned count = 0;
 
-	for (; share->queued; share->queued = share->queued->next)
+	for (; share->queued; share->queued = share->queued->u.io.more.share.behind)
 		count++;
 	share->last = &share->queued;
 	return count;
@@ -236,7 +236,7 @@ static ssize_t pass_on(struct nr_share *share, int fd, struct stretch *stretch)
 /* The outcome of C's attempt: how far it went, or the error before it went anywhere. */
 static int64_t attempt(struct nr_share *share, struct nr_completion *c)
 {
-	struct cursor cursor = { c->u.io.vector, c->u.io.kinds, 0, c->count };
+	struct cursor cursor = { c->u.io.vector, c->u.io.more.share.kinds, 0, c->count };
 	int64_t total = 0;
 
 	while (cursor.left > 0) {
@@ -274,7 +274,7 @@ void nr_uring_share_attempt(struct nr_share *share)
 	share->made = share->queued;
 	share->queued = NULL;
 	share->last = &share->queued;
-	for (struct nr_completion *c = share->made; c; c = c->next) {
+	for (struct nr_completion *c = share->made; c; c = c->u.io.more.share.behind) {
 		/* It was full a moment ago: wait until it is not rather than try again. */
 		if (c->flags & SOCKET_FULL)
 			c->result = -EAGAIN;

@@ -295,6 +295,37 @@ static void sends_among_operations_held_back(void **state)
 	close_both(other);
 }
 
+/* The ring and the engine both keep a line of operations; neither may break the other's. */
+static void one_of_many_can_be_cancelled(void **state)
+{
+	enum { SENDS = 8 };
+	const size_t length = 64 * 1024;
+	unsigned char *memory = pages(length);
+	const uint8_t kind = NR_SEND_SHARE;
+	struct operation out[SENDS];
+	struct iovec part[SENDS];
+	int pair[SENDS][2];
+
+	for (unsigned gone = 0; gone < SENDS; gone++) {
+		for (unsigned i = 0; i < SENDS; i++) {
+			make_pair(pair[i]);
+			part[i] = (struct iovec){ memory, length };
+			operation_init(&out[i]);
+			nr_ring_send_shared(*state, &out[i].c, pair[i][1], &part[i], &kind, 1);
+		}
+		nr_ring_cancel(*state, &out[gone].c);
+		nr_ring_cancel(*state, &out[SENDS - 1 - gone].c);
+		for (unsigned i = 0; i < SENDS; i++) {
+			int64_t result = operation_wait(*state, &out[i]);
+
+			/* It may have been faster. */
+			assert_true(result == (int64_t)length || result == -ECANCELED);
+			close_both(pair[i]);
+		}
+	}
+	munmap(memory, length);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -306,6 +337,7 @@ int main(void)
 		ring_test(the_socket_blocks_as_before),
 		ring_test(a_peer_that_is_gone_is_an_error_without_a_signal),
 		ring_test(a_send_can_be_cancelled),
+		ring_test(one_of_many_can_be_cancelled),
 		ring_test(sends_among_operations_held_back),
 	};
 
