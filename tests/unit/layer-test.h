@@ -89,6 +89,7 @@ const struct nr_traits *layer_test_traits(struct layer_test *t);
 uint64_t layer_test_size(struct layer_test *t);
 struct layer_client *layer_client(struct layer_test *t, unsigned worker);
 struct nr_worker *layer_client_worker(struct layer_client *c);
+struct layer_test *layer_client_test(struct layer_client *c);
 
 /*
  * One request after the other: 0 or negative errno.  Reads and writes longer
