@@ -119,9 +119,9 @@ struct nr_request {
 /*
  * The answer of a read, in order of offset: LENGTH bytes at DATA, owned by
  * OWNER (one reference of which passes to the request, also on failure).
- * Returns false when the list is full (NR_SEGMENTS_MAX) or LENGTH is more than
- * is left to answer; the layer then finishes with an error.  Only the request's
- * worker may call.
+ * Returns false when memory is short or LENGTH is more than is left to answer; the
+ * layer then finishes with an error.  An answer of more than NR_SEGMENTS_MAX pieces is
+ * copied together, so few long ones are better.  Only the request's worker may call.
  */
 bool nr_answer_data(struct nr_request *req, void *data, uint64_t length, struct nr_buffer *owner);
 
@@ -144,7 +144,10 @@ bool nr_takes_pipe(const struct nr_request *req);
 struct nr_buffer *nr_pipe_get(struct nr_worker *worker, uint64_t offset, uint64_t length,
 			      int *fill);
 
-/* nr_answer_data, for LENGTH bytes, which are all there is in PIPE. */
+/*
+ * nr_answer_data, for LENGTH bytes, which are all there is in PIPE.  They are not copied:
+ * an answer with a pipe in it has NR_SEGMENTS_MAX pieces at most.
+ */
 bool nr_answer_pipe(struct nr_request *req, uint64_t length, struct nr_buffer *pipe);
 
 /*

@@ -198,9 +198,27 @@ void nr_child_release(struct nr_request *child)
 
 /* Answers. */
 
+/*
+ * Behind the NR_SEGMENTS_MAX segments of an answer that has outgrown the inline ones:
+ * when those are used up as well, what came so far is copied to one place, and what
+ * follows too.  So an answer in very many pieces costs a copy, and no layer need care.
+ */
+struct gathering {
+	uint8_t *data; /* of the only segment; NULL: nothing is gathered */
+	uint64_t room;
+};
+
+/* NULL while the segments are the inline ones. */
+static struct gathering *gathering_of(const struct nr_request *req)
+{
+	if (!req->internal.segment_memory)
+		return NULL;
+	return (struct gathering *)(void *)(req->segments + NR_SEGMENTS_MAX);
+}
+
 static bool more_room(struct nr_request *req)
 {
-	size_t bytes = NR_SEGMENTS_MAX * sizeof(struct nr_segment);
+	size_t bytes = NR_SEGMENTS_MAX * sizeof(struct nr_segment) + sizeof(struct gathering);
 	struct nr_segment *bigger;
 	struct nr_buffer *owner;
 	uint8_t *data;
@@ -216,7 +234,83 @@ static bool more_room(struct nr_request *req)
 	req->internal.segment_memory = owner;
 	req->internal.segment_room = NR_SEGMENTS_MAX;
 	req->segments = bigger;
+	*gathering_of(req) = (struct gathering){ .data = NULL };
 	return true;
+}
+
+static void release_segments(struct nr_request *req)
+{
+	for (uint32_t i = 0; i < req->segment_count; i++)
+		if (req->segments[i].owner)
+			req->segments[i].owner->release(req->segments[i].owner);
+	req->segment_count = 0;
+}
+
+static bool is_pipe(const struct nr_buffer *owner)
+{
+	return owner && owner->kind == NR_BUFFER_PIPE;
+}
+
+static bool has_pipe(const struct nr_request *req)
+{
+	for (uint32_t i = 0; i < req->segment_count; i++)
+		if (is_pipe(req->segments[i].owner))
+			return true;
+	return false;
+}
+
+/*
+ * One segment of all the answer so far, with room for the rest.  What is in a pipe is
+ * not in memory, and stays a segment of its own.
+ */
+static bool gather(struct nr_request *req)
+{
+	struct gathering *g = gathering_of(req);
+	struct nr_buffer *owner;
+	uint8_t *data;
+
+	if (!g || req->length > NR_TRANSFER_MAX || has_pipe(req))
+		return false;
+	owner = nr_buffer_get(req->worker, req->length, &data);
+	if (!owner)
+		return false;
+	nr_request_copy_out(req, 0, req->internal.answered, data);
+	release_segments(req);
+	req->segments[req->segment_count++] =
+		(struct nr_segment){ data, req->internal.answered, owner };
+	*g = (struct gathering){ data, req->length };
+	return true;
+}
+
+/* Behind what was gathered, if it was and it fits; OWNER may go then. */
+static bool add_gathered(struct nr_request *req, const void *data, uint64_t length,
+			 struct nr_buffer *owner)
+{
+	struct gathering *g = gathering_of(req);
+
+	if (!g || !g->data || length > g->room - req->internal.answered || is_pipe(owner))
+		return false;
+	assert(req->segment_count == 1);
+	assert(req->segments[0].data == g->data);
+	assert(req->segments[0].length == req->internal.answered);
+	if (data)
+		memcpy(g->data + req->internal.answered, data, length);
+	else
+		memset(g->data + req->internal.answered, 0, length);
+	req->segments[0].length += length;
+	req->internal.answered += length;
+	if (owner)
+		owner->release(owner);
+	return true;
+}
+
+/* What is in the list is no longer what was gathered alone. */
+static void end_gathering(struct nr_request *req)
+{
+	struct gathering *g = gathering_of(req);
+
+	if (g)
+		g->data = NULL;
 }
 
 static bool answer(struct nr_request *req, void *data, uint64_t length, struct nr_buffer *owner)
@@ -224,9 +318,12 @@ static bool answer(struct nr_request *req, void *data, uint64_t length, struct n
 	assert(req->operation == NR_READ);
 	if (length == 0 || length > req->length - req->internal.answered)
 		return false;
-	if (req->segment_count == req->internal.segment_room && !more_room(req))
+	if (req->segment_count == req->internal.segment_room && !more_room(req) && !gather(req))
 		return false;
+	if (add_gathered(req, data, length, owner))
+		return true;
 	assert(req->segments);
+	end_gathering(req);
 	req->segments[req->segment_count++] = (struct nr_segment){ data, length, owner };
 	req->internal.answered += length;
 	return true;
@@ -285,6 +382,7 @@ void nr_answer_cut(struct nr_request *req, uint64_t from, uint64_t length)
 	uint32_t i = 0;
 
 	assert(nr_in_range(from, length, req->internal.answered));
+	end_gathering(req);
 	while (i < req->segment_count) {
 		struct nr_segment *segment = &req->segments[i];
 		uint64_t skip = nr_min(from, segment->length);
@@ -307,10 +405,7 @@ void nr_answer_cut(struct nr_request *req, uint64_t from, uint64_t length)
 void nr_answer_clear(struct nr_request *req)
 {
 	if (req->internal.answered) {
-		for (uint32_t i = 0; i < req->segment_count; i++)
-			if (req->segments[i].owner)
-				req->segments[i].owner->release(req->segments[i].owner);
-		req->segment_count = 0;
+		release_segments(req);
 		req->internal.answered = 0;
 	}
 	if (req->internal.segment_memory) {

@@ -200,6 +200,89 @@ static void filters_that_look_are_known(void **state)
 	layer_test_close(t);
 }
 
+/* A backend that answers with bytes of one segment each, a pipe, and such bytes again. */
+struct mixed {
+	uint64_t before, after; /* bytes */
+};
+
+#define PIPED 4096u
+
+static const struct nr_param mixed_params[] = {
+	{ .name = "before",
+	  .type = NR_PARAM_UINT,
+	  .offset = offsetof(struct mixed, before),
+	  .help = "bytes before the pipe" },
+	{ .name = "after",
+	  .type = NR_PARAM_UINT,
+	  .offset = offsetof(struct mixed, after),
+	  .help = "bytes after the pipe" },
+	{ .name = NULL },
+};
+
+static int mixed_describe(struct nr_layer *layer, struct nr_traits *t, struct nr_error *error)
+{
+	const struct mixed *m = layer->instance;
+
+	t->size = m->before + PIPED + m->after;
+	return 0;
+}
+
+static void mixed_submit(struct nr_layer *layer, struct nr_request *req)
+{
+	static uint8_t byte = 'm', piped[PIPED] = { [0 ... PIPED - 1] = 'p' };
+	const struct mixed *m = layer->instance;
+	struct nr_buffer *pipe;
+	bool fits = true;
+	int fill;
+
+	for (uint64_t i = 0; i < m->before; i++)
+		fits = fits && nr_answer_data(req, &byte, 1, NULL);
+	pipe = nr_pipe_get(req->worker, 0, PIPED, &fill);
+	LAYER_CHECK(pipe && write(fill, piped, PIPED) == (ssize_t)PIPED);
+	fits = nr_answer_pipe(req, PIPED, pipe) && fits;
+	for (uint64_t i = 0; i < m->after; i++)
+		fits = fits && nr_answer_data(req, &byte, 1, NULL);
+	nr_finish(layer, req, fits ? 0 : -EIO);
+}
+
+static const struct nr_layer_type mixed_type = {
+	.abi = NR_LAYER_ABI,
+	.name = "mixed",
+	.summary = "memory and a pipe",
+	.kind = NR_BACKEND,
+	.placement = NR_SPREAD,
+	.params = mixed_params,
+	.instance_size = sizeof(struct mixed),
+	.describe = mixed_describe,
+	.submit = mixed_submit,
+};
+
+static int read_mixed(unsigned before, unsigned after)
+{
+	static const struct nr_layer_type *const types[] = { &mixed_type, NULL };
+	const struct layer_options options = { .takes_pipes = true, .types = types };
+	struct layer_test *t = layer_test_open(&options, "mixed before=%u after=%u", before, after);
+	uint64_t size = layer_test_size(t);
+	uint8_t *data = malloc(size);
+	int err = layer_read(layer_client(t, 0), 0, size, data);
+
+	for (uint64_t i = 0; !err && i < size; i++)
+		assert_int_equal(data[i], i - before < PIPED ? 'p' : 'm');
+	free(data);
+	layer_test_close(t);
+	return err;
+}
+
+static void pieces_around_a_pipe_are_never_copied_together_with_it(void **state)
+{
+	assert_int_equal(read_mixed(1, 1), 0);
+	/* What comes before it is one piece then. */
+	assert_int_equal(read_mixed(3 * NR_SEGMENTS_MAX, NR_SEGMENTS_MAX - 2), 0);
+	/* The list is full, and the pipe must stay what it is. */
+	assert_int_equal(read_mixed(NR_SEGMENTS_MAX - 1, 1), -EIO);
+	assert_int_equal(read_mixed(3 * NR_SEGMENTS_MAX, NR_SEGMENTS_MAX - 1), -EIO);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -213,6 +296,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_was_cut_off_fails_the_read),
 		cmocka_unit_test(random_requests_against_a_model),
 		cmocka_unit_test(filters_that_look_are_known),
+		cmocka_unit_test(pieces_around_a_pipe_are_never_copied_together_with_it),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

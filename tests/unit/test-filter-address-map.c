@@ -140,6 +140,26 @@ static void test_many_ranges_in_one_request(void **state)
 	layer_test_close(t);
 }
 
+static void test_more_ranges_in_one_read_than_an_answer_has_segments(void **state)
+{
+	enum { COUNT = 2 * NR_SEGMENTS_MAX + 1, BYTES = 8 };
+	struct layer_test *t;
+	struct layer_client *c;
+	uint8_t data[COUNT * BYTES], back[COUNT * BYTES];
+	char path[32];
+
+	write_reverse(path, COUNT, BYTES);
+	t = layer_test_open(NULL, "map map-file=%s | memory %u", path, COUNT * BYTES);
+	unlink(path);
+	c = layer_client(t, 0);
+	for (unsigned i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(i * 7 / 5);
+	assert_int_equal(layer_write(c, 0, sizeof(data), data, 0), 0);
+	assert_int_equal(layer_read(c, 0, sizeof(back), back), 0);
+	assert_memory_equal(data, back, sizeof(data));
+	layer_test_close(t);
+}
+
 static void test_the_map_of_holes_moves_too(void **state)
 {
 	struct layer_test *t =
@@ -295,6 +315,7 @@ int main(void)
 		cmocka_unit_test(test_sectors_change_places),
 		cmocka_unit_test(test_pieces_of_a_large_disk),
 		cmocka_unit_test(test_many_ranges_in_one_request),
+		cmocka_unit_test(test_more_ranges_in_one_read_than_an_answer_has_segments),
 		cmocka_unit_test(test_the_map_of_holes_moves_too),
 		cmocka_unit_test(test_an_error_in_one_part_is_an_error),
 		cmocka_unit_test(test_few_requests_are_enough),
