@@ -155,7 +155,11 @@ static unsigned utf8_length(const unsigned char *s)
 	return 0;
 }
 
-static void add_string(struct nr_text *text, const char *string, const char *escape)
+/*
+ * In quotes.  What cannot be printed is ESCAPE and two digits: for a byte, or, if
+ * LATIN1, for a character, of which the lowest 256 are those of Latin-1.
+ */
+static void add_string(struct nr_text *text, const char *string, const char *escape, bool latin1)
 {
 	const unsigned char *s = (const unsigned char *)string;
 
@@ -163,9 +167,11 @@ static void add_string(struct nr_text *text, const char *string, const char *esc
 	while (*s) {
 		unsigned length = utf8_length(s);
 
-		/* C2 80 to C2 9F are control characters, too. */
-		if (length == 2 && s[0] == 0xc2 && s[1] < 0xa0)
+		/* C2 80 to C2 9F are control characters, too: 80 to 9F. */
+		if (length == 2 && s[0] == 0xc2 && s[1] < 0xa0) {
 			length = 0;
+			s += latin1;
+		}
 		if (length == 0 && *s >= 0x20 && *s < 0x7f) {
 			nr_text_add(text, *s == '"' || *s == '\\' ? "\\%c" : "%c", *s);
 			s++;
@@ -182,12 +188,12 @@ static void add_string(struct nr_text *text, const char *string, const char *esc
 
 void nr_text_add_quoted(struct nr_text *text, const char *string)
 {
-	add_string(text, string, "\\x");
+	add_string(text, string, "\\x", false);
 }
 
 void nr_text_add_json(struct nr_text *text, const char *string)
 {
-	add_string(text, string, "\\u00");
+	add_string(text, string, "\\u00", true);
 }
 
 void nr_text_free(struct nr_text *text)

@@ -92,6 +92,9 @@ static void test_strings_of_strangers_are_quoted(void **state)
 	assert_string_equal(text.data,
 			    "\"\\\"\\u000a\\u007f\\u00ed\\u00a0\\u0080\xf0\x9f\x98\x80\\u00c3\"");
 	text.used = 0;
+	nr_text_add_json(&text, "\xc2\x85\xc3\xbc"); /* the character U+0085, not two of Latin-1 */
+	assert_string_equal(text.data, "\"\\u0085\xc3\xbc\"");
+	text.used = 0;
 	for (unsigned i = 0; i < 100000; i++)
 		nr_text_add(&text, "%u,", i % 10);
 	assert_int_equal(text.used, 200000);
