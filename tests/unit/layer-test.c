@@ -425,7 +425,7 @@ int layer_wait(struct layer_client *c, struct nr_request *req)
 	while (!layer_finished(req)) {
 		if (c->worker.ring)
 			nr_ring_turn(c->worker.ring, !c->worker.ready);
-		else
+		else if (!c->worker.ready && !atomic_load(&c->worker.resumed))
 			sched_yield(); /* another thread has it */
 		nr_worker_run(&c->worker);
 	}
