@@ -19,51 +19,69 @@
 #include "src/cli/words.h"
 
 #define PARTITION_START 65536u
+#define HALF_UNIT 65536u
 
 static const struct filter_row rows[] = {
 	/* addresses */
-	{ "offset", "offset=0", TRANSPARENT, NULL, false, false },
-	{ "partition", "partition=1", TRANSPARENT, "partitioned", true, true },
-	{ "truncate", "round-down=512", TRANSPARENT, NULL, false, false },
-	{ "swab", "swab-bits=8", TRANSPARENT, NULL, false, false },
-	{ "map", "map=0+$HALF:$HALF map=$HALF+$HALF:0", TRANSPARENT, NULL, true, false },
-	{ "scan", "scan-forever=true", TRANSPARENT, "nocache cachemode=emulate", false, false },
+	{ "offset", "offset=0", TRANSPARENT, NULL, false, false, 0 },
+	{ "partition", "partition=1", TRANSPARENT, "partitioned", true, true, 2 * PARTITION_START },
+	{ "truncate", "round-down=512", TRANSPARENT, NULL, false, false, 0 },
+	{ "swab", "swab-bits=8", TRANSPARENT, NULL, false, false, 0 },
+	{ "map", "map=0+$HALF:$HALF map=$HALF+$HALF:0", TRANSPARENT, NULL, true, false,
+	  2 * HALF_UNIT },
+	{ "scan", "scan-forever=true", TRANSPARENT, "nocache cachemode=emulate", false, false, 0 },
 	/* masking */
-	{ "readonly", "", TRANSPARENT, NULL, false, false },
-	{ "protect", "protect=~0-", TRANSPARENT, NULL, false, false },
-	{ "nozero", "", TRANSPARENT, NULL, false, false },
-	{ "fua", "", TRANSPARENT, NULL, false, false },
-	{ "noextents", "", TRANSPARENT, NULL, false, false },
-	{ "nocache", "", TRANSPARENT, NULL, false, false },
-	{ "noparallel", "", TRANSPARENT, NULL, false, false },
-	{ "multi-conn", "", TRANSPARENT, NULL, false, false },
-	{ "rotational", "", TRANSPARENT, NULL, false, false },
-	{ "extentlist", "extentlist=$MAPPED", TRANSPARENT, NULL, true, false },
-	{ "mask", "mask=fast-zero", TRANSPARENT, NULL, false, false },
+	{ "readonly", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "protect", "protect=~0-", TRANSPARENT, NULL, false, false, 0 },
+	{ "nozero", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "fua", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "noextents", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "nocache", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "noparallel", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "multi-conn", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "rotational", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "extentlist", "extentlist=$MAPPED", TRANSPARENT, NULL, true, false, 0 },
+	{ "mask", "mask=fast-zero", TRANSPARENT, NULL, false, false, 0 },
 	/* faults, with the faults switched off */
-	{ "error", "error-rate=0", TRANSPARENT, NULL, false, false },
-	{ "delay", "", TRANSPARENT, NULL, false, false },
-	{ "pause", "pause-control=$DIR/pause.sock", TRANSPARENT, NULL, false, false },
-	{ "evil", "evil-probability=0", TRANSPARENT, NULL, false, false },
-	{ "ddrescue", "ddrescue-mapfile=$RESCUED", TRANSPARENT, NULL, true, false },
-	{ "short", "window=100us", TRANSPARENT, NULL, false, false },
-	{ "checkwrite", "", REFUSES, NULL, false, false },
-	{ "verify", "twin='memory $SIZE'", TRANSPARENT, NULL, true, false },
+	{ "error", "error-rate=0", TRANSPARENT, NULL, false, false, 0 },
+	{ "delay", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "pause", "pause-control=$DIR/pause.sock", TRANSPARENT, NULL, false, false, 0 },
+	{ "evil", "evil-probability=0", TRANSPARENT, NULL, false, false, 0 },
+	{ "ddrescue", "ddrescue-mapfile=$RESCUED", TRANSPARENT, NULL, true, false, 0 },
+	/* A window so that many are held, not few for long. */
+	{ "short", "window=20us", TRANSPARENT, NULL, false, false, 0 },
+	{ "checkwrite", "", REFUSES, NULL, false, false, 0 },
+	{ "verify", "twin='memory $SIZE'", TRANSPARENT, NULL, true, false, 0 },
 	/* policy */
-	{ "limit", "limit=0", TRANSPARENT, NULL, false, false },
-	{ "ip", "", TRANSPARENT, NULL, false, false },
-	{ "rate", "", TRANSPARENT, NULL, false, false },
-	{ "time-limit", "", TRANSPARENT, NULL, false, false },
-	{ "exitlast", "", TRANSPARENT, NULL, false, false },
-	{ "exitwhen", "", TRANSPARENT, NULL, false, false },
-	{ "exportname", "", TRANSPARENT, NULL, false, false },
+	{ "limit", "limit=0", TRANSPARENT, NULL, false, false, 0 },
+	{ "ip", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "rate", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "time-limit", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "exitlast", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "exitwhen", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "exportname", "", TRANSPARENT, NULL, false, false, 0 },
 	/* observation and alignment */
-	{ "log", "logfile=/dev/null", TRANSPARENT, NULL, false, false },
-	{ "stats", "statsfile=/dev/null", TRANSPARENT, NULL, false, false },
-	{ "count", "", TRANSPARENT, NULL, false, false },
-	{ "blocksize", "minblock=4k maxdata=64k maxlen=256k", TRANSPARENT, NULL, false, false },
-	{ "blocksize-policy", "blocksize-preferred=64k", TRANSPARENT, NULL, false, false },
-	{ "nofilter", "", TRANSPARENT, NULL, false, false },
+	{ "log", "logfile=/dev/null", TRANSPARENT, NULL, false, false, 0 },
+	{ "stats", "statsfile=/dev/null", TRANSPARENT, NULL, false, false, 0 },
+	{ "count", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "blocksize", "minblock=4k maxdata=64k maxlen=256k", TRANSPARENT, NULL, false, false, 0 },
+	{ "blocksize-policy", "blocksize-preferred=64k", TRANSPARENT, NULL, false, false, 0 },
+	{ "nofilter", "", TRANSPARENT, NULL, false, false, 0 },
+	/* Modes.  Block sizes and addresses are for those who draw them by lot. */
+	{ "truncate", "round-down=4096", TRANSPARENT, NULL, false, false, 0 },
+	{ "nozero", "zeromode=emulate", TRANSPARENT, NULL, false, false, 0 },
+	{ "nozero", "zeromode=emulate fastzeromode=none", TRANSPARENT, NULL, false, false, 0 },
+	{ "nozero", "zeromode=emulate fastzeromode=ignore", TRANSPARENT, NULL, false, false, 0 },
+	{ "fua", "fuamode=pass", TRANSPARENT, NULL, false, false, 0 },
+	{ "fua", "fuamode=discard", TRANSPARENT, NULL, false, false, 0 },
+	{ "nocache", "cachemode=emulate", TRANSPARENT, NULL, false, false, 0 },
+	{ "nocache", "cachemode=nop", TRANSPARENT, NULL, false, false, 0 },
+	{ "noparallel", "serialize=requests", TRANSPARENT, NULL, false, false, 0 },
+	{ "noparallel", "serialize=connections", TRANSPARENT, NULL, false, false, 0 },
+	{ "multi-conn", "multi-conn-mode=disable", TRANSPARENT, NULL, false, false, 0 },
+	{ "multi-conn", "multi-conn-mode=unsafe", TRANSPARENT, NULL, false, false, 0 },
+	{ "log", "logfile=/dev/null log-format=json", TRANSPARENT, NULL, false, false, 0 },
+	{ "stats", "statsfile=/dev/null stats-format=json", TRANSPARENT, NULL, false, false, 0 },
 };
 
 const struct filter_row *filter_row(const char *name)
@@ -73,6 +91,11 @@ const struct filter_row *filter_row(const char *name)
 			return &rows[i];
 	fprintf(stderr, "the filter %s has no row in tests/unit/filter-table.c\n", name);
 	abort();
+}
+
+const struct filter_row *filter_row_at(size_t index)
+{
+	return index < sizeof(rows) / sizeof(rows[0]) ? &rows[index] : NULL;
 }
 
 /*
@@ -132,9 +155,11 @@ static const struct nr_layer_type partitioned_type = {
 
 static char folder[64];
 
-static void remove_folder(void)
+static bool has_files;
+
+void filter_table_clear(void)
 {
-	DIR *dir = opendir(folder);
+	DIR *dir = has_files ? opendir(folder) : NULL;
 	struct dirent *entry;
 	char path[512];
 
@@ -144,6 +169,13 @@ static void remove_folder(void)
 	}
 	if (dir)
 		closedir(dir);
+	has_files = false;
+}
+
+static void remove_folder(void)
+{
+	has_files = true; /* a layer may have made one */
+	filter_table_clear();
 	rmdir(folder);
 }
 
@@ -163,6 +195,7 @@ static void write_file(char *path, size_t room, const char *name, uint64_t size,
 	FILE *file;
 
 	snprintf(path, room, "%s/%s-%" PRIu64, own_folder(), name, size);
+	has_files = true;
 	file = fopen(path, "we");
 	LAYER_CHECK(file);
 	LAYER_CHECK(fputs(text, file) >= 0);
@@ -187,7 +220,8 @@ static const char *meaning(const char *text, uint64_t size, size_t *length)
 			snprintf(value, sizeof(value), "%" PRIu64, size);
 			break;
 		case 1:
-			snprintf(value, sizeof(value), "%" PRIu64, nr_round_down(size / 2, 65536));
+			snprintf(value, sizeof(value), "%" PRIu64,
+				 nr_round_down(size / 2, HALF_UNIT));
 			break;
 		case 2:
 			snprintf(value, sizeof(value), "%s", own_folder());

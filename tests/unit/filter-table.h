@@ -22,17 +22,28 @@ struct filter_row {
 	const char *below; /* has to be right below it; NULL: nothing */
 	bool exact;        /* filter_plan has to know the exact size below */
 	bool small;        /* not for disks of over 2 TiB */
+	uint64_t size_min; /* of the disk below, bytes */
 };
 
-/* Ends the process with a message when there is no row for NAME. */
+/* The first row of NAME.  Ends the process with a message when there is none. */
 const struct filter_row *filter_row(const char *name);
+
+/*
+ * All rows: a filter has further ones for modes that any disk can be opened in.  NULL
+ * behind the last.
+ */
+const struct filter_row *filter_row_at(size_t index);
 
 /*
  * The filter, and what has to be below it, as text for layer_test_open, over a disk of
  * SIZE bytes which is all zeroes: "NAME PARAMETERS" or "NAME PARAMETERS | BELOW".  Its
- * own memory until the next call.  Files that it names exist until the end.
+ * own memory until the next call.  Files that it names exist until the end, or until
+ * filter_table_clear.
  */
 const char *filter_plan(const struct filter_row *row, uint64_t size);
+
+/* Removes those files, for who makes up very many plans. */
+void filter_table_clear(void);
 
 /* Types and surroundings that those plans need. */
 void filter_table_options(struct layer_options *options);

@@ -37,14 +37,41 @@ uint64_t layer_seed(uint64_t fallback)
 	return seed;
 }
 
+uint64_t layer_choose(struct layer_choices *choices, uint64_t limit)
+{
+	uint64_t number = 0;
+
+	if (!choices->bytes)
+		return layer_random_below(&choices->seed, limit);
+	LAYER_CHECK(limit > 0);
+	/* As many bytes as such a number needs: one byte changed changes one choice. */
+	for (uint64_t room = limit - 1; room && choices->count; room >>= 8) {
+		number = number << 8 | *choices->bytes++;
+		choices->count--;
+	}
+	return number % limit;
+}
+
+bool layer_choices_over(const struct layer_choices *choices)
+{
+	return choices->bytes && choices->count == 0;
+}
+
 /* The model. */
 
 struct modelled {
 	struct layer_client *c;
 	const struct layer_model *model;
 	uint8_t *memory, *data;
-	uint64_t size, random;
+	uint64_t size;
+	struct layer_choices *choices;
+	uint64_t writes;
 };
+
+static uint64_t choose(struct modelled *m, uint64_t limit)
+{
+	return layer_choose(m->choices, limit);
+}
 
 static void model_read(struct modelled *m, uint64_t offset, uint64_t length)
 {
@@ -54,8 +81,13 @@ static void model_read(struct modelled *m, uint64_t offset, uint64_t length)
 
 static void model_write(struct modelled *m, uint64_t offset, uint64_t length, uint32_t flags)
 {
-	for (uint64_t i = 0; i < length; i++)
-		m->data[i] = (uint8_t)layer_random(&m->random);
+	uint64_t random = m->writes++ << 8 | choose(m, 256); /* never the same twice */
+
+	for (uint64_t i = 0; i < length; i += sizeof(uint64_t)) {
+		uint64_t bytes = layer_random(&random);
+
+		memcpy(m->data + i, &bytes, nr_min(sizeof(bytes), length - i));
+	}
 	LAYER_CHECK(layer_write(m->c, offset, length, m->data, flags) == 0);
 	memcpy(m->memory + offset, m->data, length);
 }
@@ -64,10 +96,10 @@ static void model_zero(struct modelled *m, uint64_t offset, uint64_t length, uin
 {
 	int err;
 
-	if (layer_random_below(&m->random, 2))
+	if (choose(m, 2))
 		flags |= NR_NO_HOLE;
 	if (layer_test_traits(layer_client_test(m->c))->support[NR_CAP_FAST_ZERO] != NR_NONE &&
-	    layer_random_below(&m->random, 4) == 0)
+	    choose(m, 4) == 0)
 		flags |= NR_FAST_ZERO;
 	err = layer_zero(m->c, offset, length, flags);
 	if ((flags & NR_FAST_ZERO) && err == -ENOTSUP)
@@ -90,15 +122,16 @@ static void model_extents(struct modelled *m, uint64_t offset, uint64_t length)
 	struct nr_extent extent[MAP_EXTENTS];
 	struct nr_extents list = {
 		.extent = extent,
-		.capacity = 1 + (uint32_t)layer_random_below(&m->random, MAP_EXTENTS),
+		.capacity = 1 + (uint32_t)choose(m, MAP_EXTENTS),
 	};
-	uint32_t flags = layer_random_below(&m->random, 4) ? 0 : NR_REQ_ONE;
+	uint32_t flags = choose(m, 4) ? 0 : NR_REQ_ONE;
 
 	LAYER_CHECK(layer_extents(m->c, offset, length, flags, &list) == 0);
 	for (uint32_t i = 0; i < list.count; i++) {
+		const uint8_t *from = m->memory + offset;
+
 		if (m->model->check_extents && (extent[i].status & NR_EXTENT_ZERO))
-			for (uint64_t j = 0; j < extent[i].length; j++)
-				LAYER_CHECK(m->memory[offset + j] == 0);
+			LAYER_CHECK(from[0] == 0 && !memcmp(from, from + 1, extent[i].length - 1));
 		offset += extent[i].length;
 	}
 }
@@ -107,21 +140,21 @@ static void model_step(struct modelled *m)
 {
 	const struct nr_traits *traits = layer_test_traits(layer_client_test(m->c));
 	uint64_t max = m->model->length_max ? m->model->length_max : 65536;
-	uint64_t offset = layer_random_below(&m->random, m->size);
-	uint64_t length = 1 + layer_random_below(&m->random, max);
+	uint64_t offset = choose(m, m->size);
+	uint64_t length = 1 + choose(m, max);
 	uint32_t flags = 0;
 
 	/* Short requests and round ones find other bugs than the rest. */
-	if (layer_random_below(&m->random, 4) == 0)
-		length = 1 + layer_random_below(&m->random, 16);
-	if (layer_random_below(&m->random, 4) == 0)
+	if (choose(m, 4) == 0)
+		length = 1 + choose(m, 16);
+	if (choose(m, 4) == 0)
 		offset = nr_round_down(offset, 4096);
 	length = nr_min(length, m->size - offset);
 	offset = nr_round_down(offset, traits->block_min);
 	length = nr_max(nr_round_down(length, traits->block_min), traits->block_min);
-	if (traits->support[NR_CAP_FUA] != NR_NONE && layer_random_below(&m->random, 4) == 0)
+	if (traits->support[NR_CAP_FUA] != NR_NONE && choose(m, 4) == 0)
 		flags = NR_FUA;
-	switch (layer_random_below(&m->random, 16)) {
+	switch (choose(m, 16)) {
 	case 0:
 		if (traits->support[NR_CAP_FLUSH] != NR_NONE)
 			LAYER_CHECK(layer_flush(m->c) == 0);
@@ -160,11 +193,12 @@ static void model_step(struct modelled *m)
 
 void layer_model_run(struct layer_client *c, const struct layer_model *model)
 {
+	struct layer_choices seeded = { .seed = model->seed };
 	struct modelled m = {
 		.c = c,
 		.model = model,
 		.size = layer_test_size(layer_client_test(c)),
-		.random = model->seed,
+		.choices = model->choices ? model->choices : &seeded,
 	};
 
 	m.memory = malloc(m.size);
@@ -172,7 +206,7 @@ void layer_model_run(struct layer_client *c, const struct layer_model *model)
 	LAYER_CHECK(m.size > 0 && m.memory && m.data);
 	/* What is there at the start is what the model starts from. */
 	LAYER_CHECK(layer_read(c, 0, m.size, m.memory) == 0);
-	for (unsigned i = 0; i < model->requests; i++)
+	for (unsigned i = 0; i < model->requests && !layer_choices_over(m.choices); i++)
 		model_step(&m);
 	model_read(&m, 0, m.size);
 	free(m.memory);

@@ -77,6 +77,10 @@ struct layer_options {
 struct layer_test *layer_test_open(const struct layer_options *options, const char *plan, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* Open PLAN if it can be: NULL, and why not in ERROR. */
+struct layer_test *layer_test_try(const struct layer_options *options, struct nr_error *error,
+				  const char *plan, ...) __attribute__((format(printf, 3, 4)));
+
 /* PLAN must not open: the error, whose text is in ERROR. */
 int layer_test_refused(const struct layer_options *options, struct nr_error *error,
 		       const char *plan, ...) __attribute__((format(printf, 3, 4)));
@@ -141,15 +145,31 @@ uint64_t layer_random_below(uint64_t *state, uint64_t limit);
 uint64_t layer_seed(uint64_t fallback);
 
 /*
+ * Where choices come from: a seed, or bytes that somebody else chose (a fuzzer), which
+ * last until they are used up; from then on every choice is 0.
+ */
+struct layer_choices {
+	uint64_t seed;
+	const uint8_t *bytes; /* NULL: the seed counts */
+	size_t count;         /* bytes left */
+};
+
+/* From 0 to LIMIT - 1. */
+uint64_t layer_choose(struct layer_choices *choices, uint64_t limit);
+/* Are there bytes, and none left? */
+bool layer_choices_over(const struct layer_choices *choices);
+
+/*
  * A property test: random requests, each compared with plain memory.  The
  * stack's size should be small (it is mirrored in memory).
  */
 struct layer_model {
 	uint64_t seed;
-	unsigned requests;   /* how many */
-	uint64_t length_max; /* of one request, bytes; 0: 64 KiB */
-	bool trim_zeroes;    /* trimmed bytes must read as zeroes; else anything stable */
-	bool check_extents;  /* what the map calls zero must be zero */
+	struct layer_choices *choices; /* to take the requests from; NULL: the seed */
+	unsigned requests;             /* how many; fewer when the choices are over */
+	uint64_t length_max;           /* of one request, bytes; 0: 64 KiB */
+	bool trim_zeroes;              /* trimmed bytes must read as zeroes; else anything stable */
+	bool check_extents;            /* what the map calls zero must be zero */
 };
 
 void layer_model_run(struct layer_client *c, const struct layer_model *model);
