@@ -642,7 +642,7 @@ int layer_fill(struct layer_client *c, uint64_t offset, uint64_t length, uint8_t
 bool layer_is(struct layer_client *c, uint64_t offset, uint64_t length, uint8_t byte)
 {
 	size_t max = nr_stack_traits(c->test->stack)->block_max;
-	uint8_t *data = malloc(max);
+	uint8_t *data = calloc(1, max);
 	bool is = true;
 
 	LAYER_CHECK(data);
