@@ -2,47 +2,60 @@
 /*
  * Fuzz target: a disk's bytes into the partition table parser.
  *
- * Byte 0 chooses the sector size, where the disk ends, and whether the checksums of a
- * GPT are made right first (else hardly an input gets past them); the rest is the
- * beginning of the disk, which is zeroes behind it.  Whatever is found lies on the
- * disk, in whole sectors, and no two partitions share a byte.
- *
- *   clang -g -fsanitize=fuzzer,address,undefined -I. -Iinclude \
- *           tests/fuzz/fuzz-partition.c filters/partition-table.c src/stack/error.c
+ * Byte 0 chooses the sector size, where the disk ends, whether the checksums of a GPT
+ * are made right first (else hardly an input gets past them), and whether and when
+ * reading fails; the rest is the beginning of the disk, which is zeroes behind it.  Of
+ * sectors of 4096 bytes it has the first 512, so that inputs can be short.
+ * Whatever is found lies on the disk, in whole sectors, no two partitions share a byte,
+ * and the disk is read a bounded number of times.
  */
-#undef NDEBUG
-#include <assert.h>
 #include <endian.h>
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "filters/partition-table.h"
 #include "nbdring/checked.h"
+#include "tests/fuzz/fuzz.h"
 
-#define NUMBERS 140u /* partitions that are asked for */
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#define NUMBERS 140u    /* partitions that are asked for */
+#define FILLED 512u     /* bytes of each sector that the input has */
+#define READS_MAX 4096u /* of the disk for one of them */
 
 struct bytes {
 	uint8_t *data;
 	size_t size;
 	uint64_t disk_size;
+	unsigned reads;   /* so far */
+	unsigned fail_at; /* that read fails; 0: none */
 };
 
 static int read_bytes(void *context, uint64_t offset, uint64_t length, void *to,
 		      struct nr_error *error)
 {
-	const struct bytes *b = context;
+	struct bytes *b = context;
 	size_t known;
 
 	assert(length > 0);
 	assert(nr_in_range(offset, length, b->disk_size));
+	/* A chain that comes back to itself would be read for ever. */
+	assert(b->reads < READS_MAX);
+	if (++b->reads == b->fail_at)
+		return nr_error_set(error, -EIO, "a bad sector");
 	known = offset < b->size ? nr_min(b->size - offset, length) : 0;
 	if (known)
 		memcpy(to, b->data + offset, known);
 	memset((uint8_t *)to + known, 0, length - known);
 	return 0;
+}
+
+static void fill_disk(struct bytes *b, const uint8_t *data, size_t size, uint32_t sector)
+{
+	size_t last = size % FILLED;
+
+	b->size = size / FILLED * sector + last;
+	b->data = calloc(1, b->size ? b->size : 1);
+	assert(b->data);
+	for (size_t i = 0; i < size; i += FILLED)
+		memcpy(b->data + i / FILLED * sector, data + i, nr_min(FILLED, size - i));
 }
 
 static uint32_t get32(const uint8_t *p)
@@ -80,47 +93,73 @@ static void seal(struct bytes *b, uint32_t sector)
 	put32(header + 16, nr_partition_crc32(header, header_bytes));
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* Partitions share no byte and lie on the disk, in whole sectors. */
+static void check_partition(const struct nr_partition_disk *disk, const struct nr_partition *found,
+			    size_t count)
+{
+	const struct nr_partition *p = &found[count];
+
+	assert(p->length > 0);
+	assert(p->offset % disk->sector == 0);
+	assert(p->length % disk->sector == 0);
+	assert(nr_in_range(p->offset, p->length, disk->size));
+	for (size_t i = 0; i < count; i++)
+		assert(p->offset >= found[i].offset + found[i].length ||
+		       found[i].offset >= p->offset + p->length);
+}
+
+/* Does the MBR say that there is a GPT? */
+static bool is_gpt(const struct bytes *b)
+{
+	for (unsigned i = 0; i < 4; i++)
+		if (b->size > 450 + 16 * i && b->data[450 + 16 * i] == 0xee)
+			return true;
+	return false;
+}
+
+static void find_all(const struct nr_partition_disk *disk, struct bytes *b)
 {
 	struct nr_partition found[NUMBERS];
-	struct bytes b = { NULL, size, 0 };
-	struct nr_partition_disk disk = { .read = read_bytes, .context = &b };
 	size_t count = 0;
+
+	for (unsigned number = 0; number < NUMBERS; number++) {
+		struct nr_error error = { 0 };
+		int err;
+
+		b->reads = 0;
+		err = nr_partition_find(disk, number, &found[count], &error);
+		/* What cannot be read is not passed over, but a GPT has a copy of it. */
+		if (b->fail_at && b->reads >= b->fail_at && !(b->fail_at > 1 && is_gpt(b)))
+			assert(err == -EIO);
+		if (err) {
+			assert(err == error.code);
+			fuzz_check_error(&error);
+			if (number > 0 && count == 0 && err != -ENOENT)
+				break; /* the table is refused: no need to ask on */
+			continue;
+		}
+		assert(number > 0);
+		check_partition(disk, found, count++);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct bytes b = { .data = NULL };
+	struct nr_partition_disk disk = { .read = read_bytes, .context = &b };
 	uint8_t how;
 
 	if (size < 1)
 		return 0;
 	how = *data++;
-	b.size = size - 1;
-	b.data = malloc(b.size ? b.size : 1);
-	assert(b.data);
-	memcpy(b.data, data, b.size);
 	disk.sector = how & 1 ? 4096 : 512;
+	fill_disk(&b, data, size - 1, disk.sector);
 	disk.size = how & 2 ? b.size : how & 4 ? NR_SIZE_MAX : (uint64_t)1 << 30;
 	b.disk_size = disk.size;
 	if (how & 8)
 		seal(&b, disk.sector);
-	for (unsigned number = 0; number < NUMBERS; number++) {
-		struct nr_partition *p = &found[count];
-		struct nr_error error = { 0 };
-
-		if (nr_partition_find(&disk, number, p, &error)) {
-			assert(error.code < 0);
-			assert(error.text[0]);
-			if (number > 0 && count == 0 && error.code != -ENOENT)
-				break; /* the table is refused: no need to ask on */
-			continue;
-		}
-		assert(number > 0);
-		assert(p->length > 0);
-		assert(p->offset % disk.sector == 0);
-		assert(p->length % disk.sector == 0);
-		assert(nr_in_range(p->offset, p->length, disk.size));
-		for (size_t i = 0; i < count; i++)
-			assert(p->offset >= found[i].offset + found[i].length ||
-			       found[i].offset >= p->offset + p->length);
-		count++;
-	}
+	b.fail_at = how & 16 ? 1 + (how >> 5) : 0;
+	find_all(&disk, &b);
 	free(b.data);
 	return 0;
 }
