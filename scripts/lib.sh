@@ -25,6 +25,9 @@ bench_packages=(nbdkit qemu-utils nbd-server fio libnbd-bin)
 # clang 14 where it exists (Debian 12), else the release's own.
 # shellcheck disable=SC2034
 check_packages=(clang clang-tidy clang-format shellcheck git)
+# scripts/fuzz adds libFuzzer itself, whose package is named after clang's version.
+# shellcheck disable=SC2034
+fuzz_packages=(clang)
 
 die() {
 	printf '%s: %s\n' "$me" "$*" >&2
