@@ -76,6 +76,9 @@ struct nr_engine_type {
 
 extern const struct nr_engine_type nr_engine_uring;
 
+/* The engines of this program, NULL at the end; the first is taken when none is named. */
+extern const struct nr_engine_type *const nr_engines[];
+
 /*
  * Engine to ring: the attempt on C came to RESULT (bytes or 0, or negative
  * errno; -EINTR: try again).  Only from inside `turn`.

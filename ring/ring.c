@@ -41,10 +41,6 @@
 #define DIRECT_GRAIN 512u /* O_DIRECT transfers in multiples of at least this */
 #define ATTENTION_FLAGS (NR_ATTEMPT_WAIT | CANCEL_WANTED | CANCEL_GIVEN)
 
-static const struct nr_engine_type *const engines[] = {
-	&nr_engine_uring,
-};
-
 /* ---- queues ------------------------------------------------------------ */
 
 static struct nr_completion *queue_pop(struct nr_queue *queue)
@@ -446,10 +442,10 @@ void nr_ring_turn(struct nr_ring *ring, bool wait)
 static const struct nr_engine_type *find_engine(const char *name)
 {
 	if (!name)
-		return engines[0];
-	for (size_t i = 0; i < sizeof(engines) / sizeof(engines[0]); i++)
-		if (strcmp(engines[i]->name, name) == 0)
-			return engines[i];
+		return nr_engines[0];
+	for (size_t i = 0; nr_engines[i]; i++)
+		if (strcmp(nr_engines[i]->name, name) == 0)
+			return nr_engines[i];
 	return NULL;
 }
 
