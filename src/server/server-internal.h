@@ -14,6 +14,12 @@ const struct nr_handshake_config *nr_server_handshake_config(const struct nr_ser
 uint32_t nr_server_spin_ns(const struct nr_server *server);
 struct nr_exports *nr_server_exports(struct nr_server *server);
 struct nr_shard *nr_server_shard(struct nr_server *server, unsigned index);
+
+/*
+ * Let the listeners accept: the first thing nr_server_start does.  Who drives the
+ * shards without threads (nr_shard_turn) calls this instead.  Main thread.
+ */
+void nr_server_accept(struct nr_server *server);
 uint64_t nr_server_next_session(struct nr_server *server);
 
 /*

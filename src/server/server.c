@@ -329,11 +329,16 @@ int nr_server_create(struct nr_server **out, const struct nr_server_config *conf
 	return 0;
 }
 
+void nr_server_accept(struct nr_server *server)
+{
+	for (struct nr_listener *l = server->listeners; l; l = l->next)
+		nr_listener_begin(l);
+}
+
 int nr_server_start(struct nr_server *server, struct nr_error *error)
 {
 	/* Operations may be started by the main thread until the threads run. */
-	for (struct nr_listener *l = server->listeners; l; l = l->next)
-		nr_listener_begin(l);
+	nr_server_accept(server);
 	for (unsigned i = 0; i < server->shard_count; i++) {
 		int err = nr_shard_start(&server->shards[i], error);
 

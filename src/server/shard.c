@@ -193,17 +193,21 @@ static void serve_active(struct nr_shard *s)
 	}
 }
 
+void nr_shard_turn(struct nr_shard *s)
+{
+	/* Writing may have sent requests down: a last flush of an export. */
+	nr_ring_turn(s->ring, !s->active && !s->worker.ready);
+	nr_worker_run(&s->worker);
+	if (s->active)
+		serve_active(s);
+}
+
 static void *run(void *argument)
 {
 	struct nr_shard *s = argument;
 
-	while (!s->ended) {
-		/* Writing may have sent requests down: a last flush of an export. */
-		nr_ring_turn(s->ring, !s->active && !s->worker.ready);
-		nr_worker_run(&s->worker);
-		if (s->active)
-			serve_active(s);
-	}
+	while (!s->ended)
+		nr_shard_turn(s);
 	return NULL;
 }
 

@@ -54,6 +54,9 @@ int nr_shard_init(struct nr_shard *shard, struct nr_server *server, unsigned ind
 int nr_shard_start(struct nr_shard *shard, struct nr_error *error);
 void nr_shard_fini(struct nr_shard *shard);
 
+/* What the thread does until `ended`; for who drives a shard without one, too. */
+void nr_shard_turn(struct nr_shard *shard);
+
 /*
  * Bytes of request data are charged here; false: wait (nr_shard_starve).  FIRST:
  * the connection has none yet; a small request may then use the reserve.
