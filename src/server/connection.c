@@ -502,8 +502,18 @@ static bool holds_up_others(const struct nr_connection *c)
 	return nr_send_busy(c) || (c->filling && c->receive_state != NR_RECEIVE_NONE);
 }
 
+/* Patience is with clients: it does not wear out while they wait for the disk, or for an export. */
+static bool waits_for_us(const struct nr_connection *c)
+{
+	if (c->shard->stopping)
+		return false;
+	return c->state == NR_CONNECTION_DRAINING ? !nr_send_busy(c) : c->asking;
+}
+
 bool nr_connection_sweep(struct nr_connection *c, uint64_t now)
 {
+	if (c->deadline && waits_for_us(c))
+		c->deadline += NR_SWEEP_NS;
 	if (c->deadline && now >= c->deadline) {
 		c->deadline = 0;
 		if (c->state == NR_CONNECTION_HANDSHAKE)

@@ -68,6 +68,9 @@
  */
 #define NR_HELD_UP_SECONDS 10u
 
+/* Connections are looked after so often; what follows is measured in these. */
+#define NR_SWEEP_NS UINT64_C(1000000000)
+
 /* How long a client that has said goodbye may take to fetch its last replies. */
 #define NR_DRAIN_NS UINT64_C(60000000000)
 

@@ -22,8 +22,6 @@
 #include "src/server/limits.h"
 #include "src/server/server-internal.h"
 
-#define TICK_NS UINT64_C(1000000000)
-
 /* Memory. */
 
 bool nr_shard_charge(struct nr_shard *s, uint64_t bytes, bool first)
@@ -154,7 +152,7 @@ void nr_shard_want_tick(struct nr_shard *s)
 	if (nr_completion_busy(&s->tick))
 		return;
 	s->tick.done = tick;
-	nr_ring_timeout(s->ring, &s->tick, TICK_NS);
+	nr_ring_timeout(s->ring, &s->tick, NR_SWEEP_NS);
 }
 
 /* Turns. */
