@@ -32,7 +32,7 @@
 
 #define MIB ((size_t)1024 * 1024)
 #define ARENA_BYTES (256 * MIB)
-#define ARENA_BYTES_MIN (4 * MIB)
+#define ARENA_BYTES_MIN (64 * MIB) /* less could hang: the longest request would fill it */
 #define ARENA_GRAIN (2 * MIB)
 #define PINNED_BYTES (32 * MIB)
 #define ENTRIES 256u

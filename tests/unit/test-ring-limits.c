@@ -179,15 +179,33 @@ static void little_address_space(void)
 	become_limited(RLIMIT_AS, 128 * MIB);
 	ring = create(1024 * MIB, 2 * MIB);
 	check(nr_arena_capacity(nr_ring_arena(ring)) < 128 * MIB);
-	check(nr_arena_capacity(nr_ring_arena(ring)) >= 16 * MIB);
+	check(nr_arena_capacity(nr_ring_arena(ring)) >= 64 * MIB);
 	use(ring);
 	nr_ring_destroy(ring);
+}
+
+/* An arena that one request of a client can fill leaves nothing to answer it with. */
+static void too_little_address_space(void)
+{
+	struct nr_ring_options options = { 0 };
+	struct nr_error error = { 0 };
+	struct nr_ring *ring = NULL;
+
+	become_limited(RLIMIT_AS, 60 * MIB);
+	check(nr_ring_create(&ring, &options, &error) == -ENOMEM);
+	check(strstr(error.text, "address space") && !ring);
 }
 
 static void little_address_space_makes_a_small_arena(void **state)
 {
 	(void)state;
 	in_a_child(little_address_space);
+}
+
+static void no_arena_is_smaller_than_its_owner_needs(void **state)
+{
+	(void)state;
+	in_a_child(too_little_address_space);
 }
 #endif
 
@@ -225,6 +243,7 @@ int main(void)
 		cmocka_unit_test(no_descriptors_is_an_error_with_a_sentence),
 #ifndef SANITIZED
 		cmocka_unit_test(little_address_space_makes_a_small_arena),
+		cmocka_unit_test(no_arena_is_smaller_than_its_owner_needs),
 #endif
 	};
 
