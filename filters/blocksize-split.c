@@ -171,7 +171,8 @@ void nr_blocksize_split(struct nr_layer *layer, struct nr_request *req, struct s
 	if (req->operation == NR_READ && req->length / b->limit[NR_READ] >= PIECES_MOVED_MAX) {
 		s->split.buffer = nr_buffer_get(req->worker, req->length, &s->split.data);
 		if (!s->split.buffer) {
-			nr_finish(layer, req, -ENOMEM);
+			if (!nr_blocksize_wait(layer, req, s))
+				nr_finish(layer, req, -ENOMEM);
 			return;
 		}
 	}

@@ -35,6 +35,9 @@
 #include "filters/filters.h"
 #include "nbdring/checked.h"
 
+#define MEMORY_WAIT_NS 1000000u /* between two looks for memory … */
+#define MEMORY_WAITS 30000u     /* … of which there are so many: 30 s */
+
 static void step(struct nr_layer *layer, struct nr_request *req, struct state *s);
 
 static const struct nr_param params[] = {
@@ -277,11 +280,27 @@ static void done_rounded(struct nr_layer *layer, struct nr_request *req, struct 
 
 /* Reading the ends into the buffer. */
 
-static int get_buffer(struct nr_request *req, struct state *s)
+bool nr_blocksize_wait(struct nr_layer *layer, struct nr_request *req, struct state *s)
+{
+	if (s->waits >= MEMORY_WAITS)
+		return false;
+	s->waits++;
+	nr_sleep(layer, req, MEMORY_WAIT_NS);
+	return true;
+}
+
+/* False: what was begun is begun again when there is memory, or REQ is finished. */
+static bool get_buffer(struct nr_layer *layer, struct nr_request *req, struct state *s)
 {
 	assert(s->to - s->from <= NR_TRANSFER_MAX);
 	s->buffer = nr_buffer_get(req->worker, s->to - s->from, &s->data);
-	return s->buffer ? 0 : -ENOMEM;
+	if (s->buffer)
+		return true;
+	if (!nr_blocksize_wait(layer, req, s)) {
+		put_back(req, s);
+		finish(layer, req, s, -ENOMEM);
+	}
+	return false;
 }
 
 static void read_block(struct nr_layer *layer, struct nr_request *req, struct state *s,
@@ -349,14 +368,10 @@ static void write_buffer(struct nr_layer *layer, struct nr_request *req, struct 
 static void begin_write(struct nr_layer *layer, struct nr_request *req, struct state *s)
 {
 	struct blocksize *b = layer->instance;
-	int err;
 
 	s->from = block_start(b, s->offset);
 	s->to = block_end(b, s->offset + s->length);
-	err = get_buffer(req, s);
-	if (err)
-		finish(layer, req, s, err);
-	else
+	if (get_buffer(layer, req, s))
 		read_ends(layer, req, s, s->offset, s->offset + s->length);
 }
 
@@ -375,7 +390,6 @@ static void begin_zero_step(struct nr_layer *layer, struct nr_request *req, stru
 {
 	struct blocksize *b = layer->instance;
 	uint64_t end = zero_step_end(b, s);
-	int err;
 
 	req->operation = NR_ZERO;
 	req->flags = s->flags;
@@ -388,13 +402,8 @@ static void begin_zero_step(struct nr_layer *layer, struct nr_request *req, stru
 	}
 	s->from = block_start(b, s->position);
 	s->to = s->from + b->block;
-	err = get_buffer(req, s);
-	if (err) {
-		put_back(req, s);
-		finish(layer, req, s, err);
-		return;
-	}
-	read_ends(layer, req, s, s->position, end);
+	if (get_buffer(layer, req, s))
+		read_ends(layer, req, s, s->position, end);
 }
 
 /* What is to be written, into its place in the buffer. */
@@ -469,6 +478,19 @@ static void take_lock(struct nr_layer *layer, struct nr_request *req)
 		begin_locked(layer, req, s);
 }
 
+/* What it was parked for is there: the lock, or perhaps memory. */
+static void resume(struct nr_layer *layer, struct nr_request *req)
+{
+	struct state *s = nr_scratch(layer, req);
+
+	if (s->kind == KIND_SPLIT)
+		nr_blocksize_split(layer, req, s);
+	else if (s->locked)
+		begin_locked(layer, req, s);
+	else
+		take_lock(layer, req);
+}
+
 static bool changes(const struct nr_request *req)
 {
 	return req->operation == NR_WRITE || req->operation == NR_ZERO || req->operation == NR_TRIM;
@@ -495,6 +517,7 @@ void nr_blocksize_fit(struct nr_layer *layer, struct nr_request *req, struct sta
 	s->locked = false;
 	s->buffer = NULL;
 	s->reads = 0;
+	s->waits = 0;
 	s->error = 0;
 	s->operation = req->operation;
 	s->flags = req->flags;
@@ -543,6 +566,7 @@ static void submit(struct nr_layer *layer, struct nr_request *req)
 		nr_finish(layer, req, -ENOTSUP); /* reading first is not faster */
 	} else if (is_long(b, req, aligned)) {
 		s->kind = KIND_SPLIT;
+		s->waits = 0;
 		nr_blocksize_split(layer, req, s);
 	} else {
 		nr_blocksize_fit(layer, req, s);
@@ -603,6 +627,6 @@ const struct nr_layer_type nr_blocksize_type = {
 	.submit = submit,
 	.done = done,
 	.child_done = child_done,
-	.resume = take_lock,
+	.resume = resume,
 	.close = close_layer,
 };

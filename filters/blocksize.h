@@ -48,6 +48,7 @@ struct state {
 	bool copy;               /* piece of a write: its data cannot be passed as it lies */
 	bool over;               /* piece: finished, error in `error` */
 	uint8_t reads;           /* children under way */
+	uint16_t waits;          /* for memory, so far */
 	int error;               /* the first of a child */
 	uint64_t offset, length; /* as asked */
 	uint64_t position;       /* zero: done up to here */
@@ -66,6 +67,12 @@ struct state {
 		};
 	};
 };
+
+/*
+ * blocksize.c: there is no memory for REQ now: its resume is called in a moment.  False:
+ * it has waited for too long.
+ */
+bool nr_blocksize_wait(struct nr_layer *layer, struct nr_request *req, struct state *s);
 
 /* blocksize.c: make REQ whole blocks and send it down; it is not too long. */
 void nr_blocksize_fit(struct nr_layer *layer, struct nr_request *req, struct state *s);
