@@ -5,8 +5,8 @@
  * ring.c owns everything that is the same for all engines: completions, the
  * continuing of short results, queues, messages.  An engine starts one attempt
  * of an operation and reports its raw outcome.  The product's engine is
- * engine-uring.c; a deterministic one (seeded, virtual time) and one on epoll
- * fit behind the same functions.
+ * engine-uring.c; a deterministic one (seeded, virtual time) is that of the
+ * simulation, tests/sim/engine.c; one on epoll would fit behind the same functions.
  */
 #ifndef RING_ENGINE_H
 #define RING_ENGINE_H

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Simulated disks: a file, or a block device, whose writes are in a cache until they
+ * are flushed, and may be lost when the power goes.
+ *
+ * `current` is what a read sees.  Each write leaves a record of the sectors that it
+ * changed, as they were after it; a flush makes the records stable that were there
+ * when it began.  When the power goes, any subset of the sectors of the records that
+ * are not stable has reached the disk all the same, torn inside a write too, and so
+ * has any part of the writes that were under way.
+ *
+ * The server's own backend `file` runs on these disks: its ring operations come to
+ * sim_disk_start, its system calls through calls.c.
+ */
+#ifndef TESTS_SIM_DISK_H
+#define TESTS_SIM_DISK_H
+
+#include "tests/sim/engine.h"
+
+#define SIM_SECTOR 512u
+
+struct sim_record;
+
+struct sim_disk {
+	uint64_t size; /* bytes, multiple of SIM_SECTOR */
+	uint8_t *current, *stable;
+	uint64_t *stable_since; /* per sector: number of the record that made it stable */
+	uint8_t *allocated;     /* per SIM_BLOCK, regular files */
+	struct sim_record *first, **tail;
+	uint64_t records;       /* made so far */
+	struct sim_op *writing; /* operations under way, of all kinds */
+
+	bool block_device;
+	bool dead;      /* the power is gone: nothing has an effect any more */
+	bool in_memory; /* as on tmpfs: plain calls, nothing survives */
+	bool knows_dontcache;
+	bool no_punch, no_zero_range, no_allocate, no_discard;
+	bool forgets_failed;       /* what an fsync failed to write is never written later */
+	bool in_order;             /* writes reach the disk in order */
+	uint32_t sector;           /* logical, bytes: what O_DIRECT and ranges are aligned to */
+	uint64_t bad_from, bad_to; /* reads here fail, always */
+};
+
+/* A disk of SIZE bytes of zeroes, of a kind that chance decides. */
+struct sim_disk *sim_disk_new(uint64_t size);
+void sim_disk_free(struct sim_disk *disk);
+
+/*
+ * The power goes: DISK becomes dead, and what is returned is the disk that is found
+ * when it is back.
+ */
+struct sim_disk *sim_disk_power_cut(struct sim_disk *disk);
+
+/* DISK is NUMBER in the folder (NULL: none is), by the name of SIM_DISK_NAME. */
+void sim_disk_name(struct sim_disk *disk, unsigned number);
+/* By its path, or by its name in the folder; NULL: no such file. */
+struct sim_disk *sim_disk_named(const char *path);
+#define SIM_FOLDER "/sim/disks"
+#define SIM_DISK_NAME "disk%u"
+#define SIM_DISKS_MAX 4u
+
+/* Plain calls (calls.c): bytes or negative errno; they take no time. */
+int64_t sim_disk_read_now(struct sim_disk *disk, void *to, uint64_t length, uint64_t offset);
+int64_t sim_disk_write_now(struct sim_disk *disk, const void *from, uint64_t length,
+			   uint64_t offset);
+int64_t sim_disk_seek(const struct sim_disk *disk, uint64_t offset, bool data);
+int sim_disk_discard_now(struct sim_disk *disk, uint64_t offset, uint64_t length);
+uint64_t sim_disk_blocks(const struct sim_disk *disk); /* of 512 bytes */
+
+#endif
