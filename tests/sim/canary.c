@@ -71,7 +71,7 @@ static void release_nothing(struct nr_buffer *buffer)
 	(void)buffer;
 }
 
-static struct nr_buffer nobody = { release_nothing };
+static struct nr_buffer nobody = { .release = release_nothing };
 
 bool __real_nr_answer_data(struct nr_request *req, void *data, uint64_t length,
 			   struct nr_buffer *owner);

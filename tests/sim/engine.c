@@ -131,7 +131,8 @@ void sim_op_peek(const struct sim_op *op, uint64_t from, void *to, uint64_t leng
 
 static bool is_source(const struct sim_op *op)
 {
-	return op->operation == NR_RING_SEND || op->operation == NR_RING_WRITE;
+	return op->operation == NR_RING_SEND || op->operation == NR_RING_SHARE ||
+	       op->operation == NR_RING_WRITE;
 }
 
 static bool has_memory(const struct sim_op *op)
@@ -272,8 +273,8 @@ static void start_timer(struct sim_op *op, uint64_t nanoseconds)
 static bool on_socket(uint8_t operation)
 {
 	return operation == NR_RING_RECV || operation == NR_RING_SEND ||
-	       operation == NR_RING_ACCEPT || operation == NR_RING_CONNECT ||
-	       operation == NR_RING_POLL;
+	       operation == NR_RING_SHARE || operation == NR_RING_ACCEPT ||
+	       operation == NR_RING_CONNECT || operation == NR_RING_POLL;
 }
 
 static bool may_be_interrupted(const struct sim_op *op)

@@ -404,12 +404,18 @@ static void start_accept(struct sim_op *op)
 	finish_accepting(l);
 }
 
+/* Pages that a socket may have by reference, it may as well copy. */
+static bool is_send(const struct sim_op *op)
+{
+	return op->operation == NR_RING_SEND || op->operation == NR_RING_SHARE;
+}
+
 /* It takes a moment until the kernel looks at the socket. */
 static void begin(struct sim_event *event)
 {
 	struct sim_op *op = (struct sim_op *)event;
 
-	if (op->operation == NR_RING_SEND)
+	if (is_send(op))
 		serve_sender(op->device);
 	else
 		serve_receiver(op->device);
@@ -429,7 +435,7 @@ void sim_socket_start(struct sim_op *op)
 		sim_fail("operation %u on descriptor %d, which is no open socket", op->operation,
 			 op->c->fd);
 	s = sim_fd_object(op->c->fd);
-	place = op->operation == NR_RING_SEND ? &s->sending : &s->receiving;
+	place = is_send(op) ? &s->sending : &s->receiving;
 	if (*place)
 		sim_fail("two operations at once in one direction of a socket");
 	*place = op;
