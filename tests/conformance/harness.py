@@ -3,8 +3,9 @@
 The environment says which server that is:
 
     NBDRING     path of the server binary (default: build/nbdring in the tree)
-    NBD_SERVER  another command with the same command line, a peer to be judged
-                in its place, e.g. NBD_SERVER=nbdkit
+    NBD_SERVER  another server to be judged in its place, e.g. NBD_SERVER=nbdkit: a
+                command with the same command line, or a path of qemu-nbd or
+                nbd-server, to which peers.py translates it
 
 Servers listen on a Unix socket in a directory of their own (or on a TCP port if
 asked), so any number of test programs run side by side.  Every server is ended
@@ -26,7 +27,8 @@ import time
 import unittest
 
 import nbdwire
-from nbdwire import Client, Mode, Rep
+import peers
+from nbdwire import Client, Mode, Opt, Rep, info_data
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SKIP = 77
@@ -73,11 +75,8 @@ class Server:
     def start(self):
         """Run the server and wait until it accepts connections."""
         pidfile = self.directory / "pid"
-        listen = (["-U", str(self.socket)] if self.port is None else
-                  ["-i", "127.0.0.1", "-p", str(self.port)])
-        command = [*server_command(), "-f", *listen, "-P", str(pidfile),
-                   *self.options, *self.backend]
         try:
+            command = self._command(pidfile)
             with open(self.directory / "stderr", "wb") as log:
                 self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
                                                 stdout=subprocess.DEVNULL, stderr=log)
@@ -86,6 +85,19 @@ class Server:
             self.kill()
             raise
         return self
+
+    def _command(self, pidfile):
+        """The command line that starts this server in the foreground."""
+        command = server_command()
+        peer = peers.PEERS.get(os.path.basename(command[0]))
+        if peer:
+            try:
+                return peer(command, self, pidfile)
+            except peers.Unknown as missing:
+                raise unittest.SkipTest(f"{command[0]} has nothing like {missing}") from None
+        listen = (["-U", str(self.socket)] if self.port is None else
+                  ["-i", "127.0.0.1", "-p", str(self.port)])
+        return [*command, "-f", *listen, "-P", str(pidfile), *self.options, *self.backend]
 
     @classmethod
     def start_on_tcp(cls, *backend, options=()):
@@ -272,6 +284,11 @@ class ServerCase(unittest.TestCase):
         """Skip what the export does not offer."""
         if not client.export.flags & flag:
             self.skipTest(f"the export does not offer {flag!r}")
+
+    def need_any_name(self):
+        """Skip what needs a single export to be known by every name."""
+        if self.haggler().option(Opt.INFO, info_data("any name"))[-1].type != Rep.ACK:
+            self.skipTest("the server knows its export by one name only")
 
     # -- assertions
 

@@ -38,9 +38,9 @@ def session(mode):
     if mode is Mode.EXTENDED:
         said += option_bytes(Opt.EXTENDED_HEADERS)
     if mode is not Mode.SIMPLE:
-        said += option_bytes(Opt.SET_META_CONTEXT, meta_data("name", [ALLOCATION]))
-    said += option_bytes(Opt.INFO, info_data("name", [1, 3]))
-    said += option_bytes(Opt.GO, info_data("name", [3]))
+        said += option_bytes(Opt.SET_META_CONTEXT, meta_data("", [ALLOCATION]))
+    said += option_bytes(Opt.INFO, info_data("", [1, 3]))
+    said += option_bytes(Opt.GO, info_data("", [3]))
     payload_flag = CFlag.PAYLOAD_LEN if mode is Mode.EXTENDED else 0
     said += request_bytes(mode, Cmd.READ, 0, 4096, 0, 1)
     said += request_bytes(mode, Cmd.WRITE, 64, 32, payload_flag, 2) + b"\x5A" * 32
@@ -135,7 +135,7 @@ class BadInput(ServerCase):
             with self.subTest(mode):
                 client = ByteByByte.unix(self.server.socket)
                 self.addCleanup(client.close)
-                client.negotiate("name", mode, [ALLOCATION] if mode else ())
+                client.negotiate("", mode, [ALLOCATION] if mode else ())
                 data = pattern(700, seed=mode)
                 client.write(4000, data)
                 self.assertEqual(data, client.read(4000, 700))

@@ -13,6 +13,7 @@ import tempfile
 import unittest
 
 import harness
+import nbdwire
 from harness import Server, ServerCase
 from nbdwire import (ALLOCATION, FIXED_NEWSTYLE, NO_ZEROES, STRING_LIMIT, Client, Cmd,
                      Disconnected, Err, Info, Mode, Opt, Rep, TFlag, info_data, meta_data,
@@ -149,6 +150,7 @@ class SingleExport(ServerCase):
 
     def test_H08_a_name_of_4096_bytes_is_a_legal_name(self):
         """Names up to the limit are strings like any other."""
+        self.need_any_name()
         name = "\u00e9" * (STRING_LIMIT // 2)
         client = self.haggler()
         client.info(name)
@@ -211,7 +213,7 @@ class SingleExport(ServerCase):
         """LIST takes no data."""
         client = self.haggler()
         self.assertEqual(Rep.ERR_INVALID, client.answer(Opt.LIST, b"export"))
-        self.assertIn("", client.names())
+        self.assertIn(nbdwire.default_export.decode(), client.names())
 
     def test_H13_info_and_go_ignore_unknown_information_requests(self):
         """Unknown requests change nothing: success, and INFO_EXPORT is there."""
@@ -238,7 +240,7 @@ class SingleExport(ServerCase):
                 with self.subTest(option=option, excess=excess):
                     data = struct.pack(">I4sH", 4 + excess, b"name", 0)
                     self.assertEqual(Rep.ERR_INVALID, client.answer(option, data))
-        client.go("name")
+        client.go()
         self.assert_serving(client)
 
     def test_H15_go_repeats_what_info_said(self):
@@ -252,6 +254,8 @@ class SingleExport(ServerCase):
 
     def test_H17_the_empty_name_is_the_default_export(self):
         """GO, INFO and EXPORT_NAME reach the only export by the empty name."""
+        if nbdwire.default_export:
+            self.skipTest("this server has no default export")
         client = self.haggler()
         self.assertEqual(1 << 20, client.info("").size)
         self.assertEqual(1 << 20, client.go("").size)
@@ -365,6 +369,7 @@ class SingleExport(ServerCase):
 
     def test_H22_block_status_needs_the_same_export_name(self):
         """Contexts set for one name do not serve another one."""
+        self.need_any_name()
         for chosen, entered, expected in (("a", "a", Err.OK), ("a", "b", Err.EINVAL),
                                           ("", "a", Err.EINVAL), ("a", "", Err.EINVAL)):
             for enter in (Client.go, Client.export_name):
