@@ -462,14 +462,16 @@ int nr_uring_create(struct nr_engine **engine, struct nr_ring *ring,
 	return 0;
 }
 
+/*
+ * Calls that block are made by kernel threads of the ring, which come and go as
+ * they are needed.  A disk that stalls keeps one for each of its files or requests:
+ * there have to be some left for the other disks of this worker.
+ */
 static void bound_workers(struct nr_engine *e)
 {
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	/* For files; for everything else. */
-	unsigned workers[2] = { 4, 16 };
+	unsigned workers[2] = { 64, 16 };
 
-	if (cpus > 4)
-		workers[0] = cpus < 16 ? (unsigned)cpus : 16;
 	(void)io_uring_register_iowq_max_workers(&e->uring, workers);
 }
 
