@@ -187,6 +187,18 @@ class Server:
         return b"__asan_init" in pathlib.Path(f"/proc/{self.pid}/exe").read_bytes()
 
 
+def can_serve(*backend, options=()):
+    """Whether the server has such a backend at all; ours has them all."""
+    server = Server(*backend, options=options)
+    try:
+        server._command(server.directory / "pid")
+        return True
+    except unittest.SkipTest:
+        return False
+    finally:
+        server.kill()
+
+
 def direct_directory():
     """A directory on a file system that knows O_DIRECT, or None."""
     for candidate in (tempfile.gettempdir(), "/var/tmp", os.getcwd()):

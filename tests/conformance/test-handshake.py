@@ -328,7 +328,7 @@ class SingleExport(ServerCase):
         """The list is served, or refused as invalid."""
         client = self.haggler()
         self.assertIn(client.answer(Opt.LIST_META_CONTEXT, meta_data()),
-                      (Rep.ACK, Rep.ERR_INVALID))
+                      (Rep.ACK, Rep.ERR_INVALID, Rep.ERR_UNSUP))
         self.assert_haggling(client)
 
     def test_H21_set_meta_context_needs_structured_replies(self):
