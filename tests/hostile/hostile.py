@@ -93,10 +93,11 @@ class Steady(threading.Thread):
 
     LENGTH = 16 * KIB
 
-    def __init__(self, server, count, base=0):
+    def __init__(self, server, count, base=0, name="", flush=False):
         super().__init__(daemon=True)
-        self.clients = [server.connect().negotiate(mode=list(Mode)[number % 2])
+        self.clients = [server.connect().negotiate(name, list(Mode)[number % 2])
                         for number in range(count)]
+        self.commands = (Cmd.WRITE, Cmd.FLUSH, Cmd.READ) if flush else (Cmd.WRITE, Cmd.READ)
         self.base = base
         self.rounds = 0
         self.over = threading.Event()
@@ -115,12 +116,12 @@ class Steady(threading.Thread):
     def round(self):
         """Every client writes, then every client reads what it wrote."""
         begin = time.monotonic()
-        for command in (Cmd.WRITE, Cmd.READ):
+        for command in self.commands:
             replies = []
             for number, client in enumerate(self.clients):
                 payload = self.data(number) if command == Cmd.WRITE else None
-                replies.append(client.submit(command, self.place(number), self.LENGTH,
-                                             payload=payload))
+                where = (0, 0) if command == Cmd.FLUSH else (self.place(number), self.LENGTH)
+                replies.append(client.submit(command, *where, payload=payload))
             for number, (client, reply) in enumerate(zip(self.clients, replies)):
                 client.finish(reply)
                 if not reply.ok:

@@ -55,7 +55,8 @@ class Announced(unittest.TestCase):
                     command = (Cmd.WRITE, Cmd.READ, Cmd.BLOCK_STATUS)[number // 3 % 3]
                     flags = CFlag.PAYLOAD_LEN if mode is Mode.EXTENDED else 0
                     try:
-                        client.send(request_bytes(mode, command, 0, 0xFFFFFFFF, flags) + bytes(1000))
+                        client.send(request_bytes(mode, command, 0, 0xFFFFFFFF, flags) +
+                                    bytes(1000))
                     except Disconnected:
                         pass
             steady.go_on(10)

@@ -1,0 +1,441 @@
+#!/usr/bin/env python3
+"""Faults under load: the server dies, disks fill, fail and stall, while clients write.
+
+Verifiers (verifier.py) work all the while and come back when they have lost the
+server; at the end every byte is compared with what was acknowledged, through the
+server and below it.  What needs root is skipped without, and what this kernel has
+not is skipped with a word on what that is.
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+import hostile
+from hostile import (KIB, MIB, Server, Steady, figure, scaled, timed, wait_until)
+from nbdwire import Cmd, Err, Opt, Rep, info_data
+from verifier import Verifier
+
+WORKERS = 2
+BLOCKS = 600        # of each verifier
+ZRAM = pathlib.Path("/sys/class/zram-control")
+MODULES = os.environ.get("NBDRING_TEST_MODULES")
+
+
+def run(*command):
+    """A command that must succeed; what it said."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, check=False,
+                          text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise OSError(f"{' '.join(map(str, command))}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+class FaultCase(unittest.TestCase):
+    """Files on a real file system, and what root can make of them."""
+
+    def setUp(self):
+        # Not in memory: O_DIRECT and loop devices want a disk.
+        parent = os.environ.get("NBDRING_TEST_DISK", "/var/tmp")
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="nbdring-", dir=parent))
+        self.addCleanup(shutil.rmtree, self.directory, True)
+
+    def need_root(self, why):
+        if os.geteuid() != 0:
+            self.skipTest(f"only root can {why}")
+
+    def file(self, size, name="disk"):
+        path = self.directory / name
+        with path.open("wb") as file:
+            file.truncate(size)
+        return path
+
+    def loop_device(self, path):
+        self.need_root("attach a loop device")
+        try:
+            device = run("losetup", "--find", "--show", path)
+        except OSError as error:
+            self.skipTest(f"no loop device can be attached here: {error}")
+        self.addCleanup(run, "losetup", "--detach", device)
+        return device
+
+    def small_ext4(self, size):
+        """A mounted file system of so many bytes."""
+        image = self.file(size, "image")
+        run("mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=0", image)
+        place = self.directory / "mounted"
+        place.mkdir()
+        device = self.loop_device(image)
+        try:
+            run("mount", "-t", "ext4", device, place)
+        except OSError as error:
+            self.skipTest(f"this machine cannot mount ext4: {error}")
+        self.addCleanup(run, "umount", "--lazy", place)
+        return place
+
+    def serve(self, *backend, options=()):
+        server = Server(*backend, options=("-t", str(WORKERS), *options)).start()
+        self.addCleanup(server.kill)
+        return server
+
+    def verifiers(self, server, count=3, **how):
+        """So many, each with blocks of its own, at work."""
+        found = [Verifier(server.connect, number, BLOCKS, number * BLOCKS, **how).start()
+                 for number in range(count)]
+        self.addCleanup(self.abandon, found)
+        return found
+
+    @staticmethod
+    def abandon(verifiers):
+        """After a failure: nobody shall be left at work."""
+        for verifier in verifiers:
+            verifier.gone_for_good = True
+            verifier.over.set()
+
+    def check_all(self, server, verifiers, path=None):
+        """Nothing is under way: every block, through the server and below it."""
+        with server.connect() as client:
+            client.negotiate()
+            for verifier in verifiers:
+                verifier.check_client(client)
+            client.disconnect()
+        server.stop()
+        for verifier in verifiers:
+            if path:
+                verifier.check_file(path)
+        figure("writes acknowledged", sum(v.acknowledged for v in verifiers))
+        figure("blocks compared", sum(v.checked for v in verifiers))
+
+
+class Death(FaultCase):
+    """The server ends, in one way or the other, and begins again."""
+
+    def restart(self, server):
+        (server.directory / "pid").unlink(missing_ok=True)
+        server.start()
+
+    def kill_again_and_again(self, *parameters):
+        path = self.file(64 * MIB)
+        server = self.serve("file", path, *parameters)
+        verifiers = self.verifiers(server)
+        times = scaled(5)
+        for _ in range(times):
+            for verifier in verifiers:
+                verifier.go_on(200)
+            server.process.send_signal(signal.SIGKILL)
+            server.process.wait()
+            for verifier in verifiers:
+                verifier.check_file(path)   # the verifier may be asking, not changing, now
+            for verifier in verifiers:
+                verifier.server_began = time.monotonic()
+            self.restart(server)
+        for verifier in verifiers:
+            verifier.go_on(200)
+            verifier.stop()
+        recovery = [seconds for verifier in verifiers for seconds in verifier.recovery]
+        figure("times killed", times)
+        figure("longest time from the start to the next answer", max(recovery), "s")
+        self.assertGreaterEqual(len(recovery), times)
+        self.check_all(server, verifiers, path)
+
+    def test_killed_under_load(self):
+        """kill -9 and restart: clients come back and find all that was acknowledged."""
+        self.kill_again_and_again()
+
+    def test_killed_under_load_past_the_cache(self):
+        """The same with O_DIRECT."""
+        self.kill_again_and_again("cache=none")
+
+    def test_ended_under_load(self):
+        """SIGTERM: exit status 0, and all that was acknowledged is in the file."""
+        for parameters in ((), ("cache=none",)):
+            with self.subTest(parameters):
+                path = self.file(64 * MIB)
+                server = self.serve("file", path, *parameters)
+                verifiers = self.verifiers(server, tolerate=(Err.ESHUTDOWN,))
+                for verifier in verifiers:
+                    verifier.go_on(300)
+                    verifier.gone_for_good = True
+                server.terminate()
+                with timed("ended in"):
+                    server.check_exit()
+                for verifier in verifiers:
+                    verifier.stop()
+                    verifier.check_file(path)
+                figure("writes acknowledged", sum(v.acknowledged for v in verifiers))
+
+
+class BadDisk(FaultCase):
+    """The disk below does not do what it should."""
+
+    def test_file_system_full(self):
+        """ENOSPC for what finds no room; all else is right; room that comes is used."""
+        place = self.small_ext4(16 * MIB)
+        filler, path = place / "filler", place / "disk"
+        filler.write_bytes(os.urandom(7 * MIB))
+        with path.open("wb") as file:
+            file.truncate(64 * MIB)
+        server = self.serve("file", path)
+        verifiers = self.verifiers(server, tolerate=(Err.ENOSPC,))
+        wait_until(lambda: any(v.failure or v.errors for v in verifiers), "the disk to be full")
+        for verifier in verifiers:
+            verifier.go_on(100)
+        filler.unlink()
+        for verifier in verifiers:
+            verifier.go_on(1000)
+            verifier.stop()
+        figure("requests that found no room", sum(v.errors[Err.ENOSPC] for v in verifiers))
+        for verifier in verifiers:
+            verifier.tolerate = set()
+            verifier.start().go_on(1000)
+            verifier.stop()
+        self.check_all(server, verifiers, path)
+
+    def test_reads_fail_where_a_device_has_lost_its_end(self):
+        """A block device whose second half is gone: EIO there, in words; the rest is right."""
+        image = self.file(16 * MIB)
+        device = self.loop_device(image)
+        server = self.serve("file", device, "cache=none")
+        low, high = (Verifier(server.connect, number, BLOCKS, number * 2048, tolerate=(Err.EIO,))
+                     for number in range(2))
+        self.addCleanup(self.abandon, [low, high])
+        for verifier in (low, high):
+            verifier.start().go_on(1000)
+        high.stop()
+        os.truncate(image, 8 * MIB)
+        with server.connect() as client:
+            client.negotiate(mode=hostile.Mode.STRUCTURED)
+            for offset in range(8 * MIB, 10 * MIB, 64 * KIB):
+                self.assertEqual(Err.EIO, client.call(Cmd.READ, offset, 4 * KIB).error)
+            reply = client.call(Cmd.READ, 8 * MIB - 64 * KIB, 128 * KIB)
+            self.assertEqual(Err.EIO, reply.error)
+        low.go_on(500)
+        low.stop()
+        self.assertEqual(0, low.errors.total(), low.errors)
+        # Writing makes the device whole again.
+        high.least = [0] * BLOCKS
+        high.start().go_on(3000)
+        high.stop()
+        figure("requests that failed", high.errors.total())
+        self.assertLess(server.stderr().count("\n"), 500)
+        server.stop()
+        low.check_file(image)
+        self.check_acknowledged(high, image)
+
+    def check_acknowledged(self, verifier, path):
+        """Every block that was written since."""
+        indexes = [index for index in range(BLOCKS) if verifier.least[index]]
+        self.assertTrue(indexes)
+        with open(path, "rb") as file:
+            for index in indexes:
+                file.seek((verifier.first + index) * verifier.size)
+                verifier.check(index, file.read(verifier.size))
+
+    def test_writes_fail_where_a_device_is_full(self):
+        """A compressing device at its limit: EIO for what it does not take, no harm else."""
+        self.need_root("make a zram device")
+        try:
+            number = (ZRAM / "hot_add").read_text().strip()
+        except OSError as error:
+            self.skipTest(f"there is no zram here: {error}")
+        device = pathlib.Path(f"/sys/block/zram{number}")
+        self.addCleanup(wait_until, lambda: self.removed(number), "the zram device to go")
+        (device / "disksize").write_text(str(64 * MIB))
+        (device / "mem_limit").write_text(str(4 * MIB))
+        server = self.serve("file", f"/dev/zram{number}", "cache=none")
+        verifiers = self.verifiers(server, tolerate=(Err.EIO, Err.ENOSPC))
+        wait_until(lambda: any(v.failure or v.errors.total() > 300 for v in verifiers),
+                   "the device to be full")
+        (device / "mem_limit").write_text("0")
+        for verifier in verifiers:
+            verifier.go_on(1000)
+            verifier.stop()
+        figure("requests that failed", sum(v.errors.total() for v in verifiers))
+        self.assertLess(server.stderr().count("\n"), 500)
+        self.check_all(server, verifiers)
+
+    @staticmethod
+    def removed(number):
+        try:
+            (ZRAM / "hot_remove").write_text(number)
+        except OSError:
+            return False
+        return True
+
+    def test_device_mapper_errors(self):
+        """A table with a stretch that fails: EIO there, and the rest is right."""
+        self.need_root("make a mapped device")
+        name = f"nbdring-{os.getpid()}"
+        device = self.loop_device(self.file(16 * MIB))
+        table = f"0 16384 linear {device} 0\n16384 8192 error\n24576 8192 linear {device} 24576\n"
+        try:
+            run("dmsetup", "create", name, "--table", table)
+        except OSError as error:
+            self.skipTest(f"this kernel has no device-mapper: {error}")
+        self.addCleanup(run, "dmsetup", "remove", "--retry", name)
+        server = self.serve("file", f"/dev/mapper/{name}", "cache=none")
+        good = Verifier(server.connect, 1, BLOCKS).start()
+        bad = Verifier(server.connect, 2, BLOCKS, 2048, tolerate=(Err.EIO,)).start()
+        self.addCleanup(self.abandon, [good, bad])
+        good.go_on(1000)
+        good.stop()
+        bad.stop()
+        self.assertEqual(0, bad.acknowledged)
+        self.assertTrue(bad.errors)
+        with server.connect() as client:
+            good.check_client(client.negotiate())
+        server.stop()
+
+    def test_file_truncated_behind_the_server(self):
+        """A file that is cut in half by somebody else: errors there, and the rest is right."""
+        path = self.file(16 * MIB)
+        server = self.serve("file", path)
+        low, high = (Verifier(server.connect, number, BLOCKS, number * 2048)
+                     for number in range(2))
+        self.addCleanup(self.abandon, [low, high])
+        for verifier in (low, high):
+            verifier.start().go_on(1000)
+        high.stop()
+        with server.connect() as client:
+            client.negotiate(mode=hostile.Mode.STRUCTURED)
+            os.truncate(path, 8 * MIB)
+            for offset in range(8 * MIB, 10 * MIB, 64 * KIB):
+                self.assertEqual(Err.EIO, client.call(Cmd.READ, offset, 4 * KIB).error)
+            self.assertEqual(Err.EIO, client.call(Cmd.READ, 8 * MIB - 64 * KIB, 128 * KIB).error)
+        # Who comes now is told the size of now.
+        high.tolerate = {Err.EINVAL, Err.ENOSPC}
+        high.start()
+        wait_until(lambda: high.failure or high.errors.total() > 1000, "refusals")
+        low.go_on(500)
+        high.stop()
+        figure("requests that failed", high.errors.total())
+        os.truncate(path, 16 * MIB)
+        high.tolerate, high.least = set(), [0] * BLOCKS
+        high.start().go_on(1000)
+        for verifier in (low, high):
+            verifier.stop()
+        self.assertLess(server.stderr().count("\n"), 500)
+        self.check_all(server, [low, high], path)
+
+
+class Stalls(FaultCase):
+    """The disk takes its time."""
+
+    @contextlib.contextmanager
+    def frozen(self, place):
+        """Nothing can be written to the file system meanwhile."""
+        run("fsfreeze", "--freeze", place)
+        try:
+            yield
+        finally:
+            run("fsfreeze", "--unfreeze", place)
+
+    def test_disks_that_stall(self):
+        """Writes to some exports wait as long as their disk does; another goes on,
+        flushes included, though the same worker serves it."""
+        place = self.small_ext4(64 * MIB)
+        served = self.directory / "served"
+        served.mkdir()
+        self.file(32 * MIB, "served/other")
+        names = [f"stalled{number}" for number in range(8)]
+        for name in names:
+            self.file(4 * MIB, f"mounted/{name}")
+            self.file(0, f"served/{name}")
+            run("mount", "--bind", place / name, served / name)
+            self.addCleanup(run, "umount", "--lazy", served / name)
+        server = self.serve("file", f"dir={served}", options=("-t", "1"))
+        stalled = [Verifier(lambda name=name: Renamed(server.connect(), name), number, BLOCKS)
+                   for number, name in enumerate(names)]
+        self.addCleanup(self.abandon, stalled)
+        seconds = 3 * hostile.SCALE
+        with Steady(server, 4, name="other", flush=True) as steady:
+            for verifier in stalled:
+                verifier.start().go_on(100)
+            with self.frozen(place):
+                rounds, begin = steady.rounds, time.monotonic()
+                # Until all that may be under way waits for the disk.
+                before, now = -1, 0
+                while before != now:
+                    before = now
+                    time.sleep(0.3)
+                    now = sum(verifier.acknowledged for verifier in stalled)
+                steady.go_on(20)
+                while time.monotonic() - begin < seconds:
+                    steady.go_on(1)
+                figure(f"seconds that {len(names)} disks stalled", time.monotonic() - begin)
+                figure("rounds of 4 clients of another", steady.rounds - rounds)
+                figure("threads", len(os.listdir(f"/proc/{server.pid}/task")))
+                self.assertEqual(now, sum(verifier.acknowledged for verifier in stalled))
+            with timed("the stalled requests answered in"):
+                for verifier in stalled:
+                    verifier.go_on(100)
+        for name, verifier in zip(names, stalled):
+            verifier.stop()
+            self.assertEqual(0, verifier.errors.total())
+            self.assertEqual(0, verifier.reconnects)
+            verifier.check_file(place / name)
+        server.stop()
+
+    @unittest.skipUnless(MODULES, "NBDRING_TEST_MODULES does not say where the modules are")
+    def test_more_opens_that_block_than_there_are_threads(self):
+        """40 disks that do not open: who is in works on; when they open, nobody is lost."""
+        gate, names = self.directory / "gate", [f"disk{number}" for number in range(40)]
+        served = self.directory / "served"
+        served.mkdir()
+        for name in ("first", *names):
+            (served / name).write_bytes(name.encode().ljust(512, b"."))
+        os.truncate(served / "first", 8 * MIB)
+        server = self.serve("file", f"dir={served}", f"gate={gate}",
+                            options=(f"--filter={MODULES}/stall.so",))
+        with Steady(server, 2, name="first") as steady:
+            gate.touch()
+            waiting = []
+            for number in range(scaled(120)):
+                client = server.connect().begin()
+                waiting.append((client, names[number % len(names)]))
+                client.send_option(Opt.GO, info_data(waiting[-1][1]))
+            steady.go_on(50)
+            threads = len(os.listdir(f"/proc/{server.pid}/task"))
+            figure(f"threads with {len(waiting)} clients waiting for 40 disks", threads)
+            self.assertLess(threads, 30)
+            gate.unlink()
+            with timed("all served in"):
+                for client, name in waiting:
+                    while not (reply := client.option_reply()).is_final:
+                        pass
+                    self.assertEqual(Rep.ACK, reply.type, reply.data)
+                    data = client.read(0, 512)
+                    self.assertEqual(name.encode(), data.rstrip(b"."))
+                    client.disconnect()
+            steady.go_on(10)
+        server.stop()
+
+
+class Renamed:
+    """A client that asks for a certain export when it is to ask for the default one."""
+
+    def __init__(self, client, name):
+        self.client, self.name = client, name
+
+    def __getattr__(self, what):
+        return getattr(self.client, what)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.client.close()
+
+    def negotiate(self, **how):
+        self.client.negotiate(self.name, **how)
+        return self
+
+
+if __name__ == "__main__":
+    hostile.harness.main()
