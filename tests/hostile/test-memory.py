@@ -24,9 +24,8 @@ class Announced(unittest.TestCase):
         """Of each kind, many at once, with some data: no memory is reserved for them."""
         with Server("memory", "64M", options=("-t", str(WORKERS))) as server, \
                 Steady(server, 2) as steady:
-            before = server.resident_kib()
-            crowd = []
-            for number in range(scaled(300)):
+            before, crowd = server.resident_kib(), []
+            for number in range(hostile.descriptors(scaled(300))):
                 client = server.connect().begin()
                 crowd.append(client)
                 option = (*Opt, 99)[number % (len(Opt) + 1)]
