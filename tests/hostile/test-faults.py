@@ -20,7 +20,7 @@ import unittest
 import hostile
 from hostile import (KIB, MIB, Server, Steady, figure, scaled, timed, wait_until)
 from nbdwire import Cmd, Err, Opt, Rep, info_data
-from verifier import Verifier
+from verifier import Verifier, content
 
 WORKERS = 2
 BLOCKS = 600        # of each verifier
@@ -169,6 +169,38 @@ class Death(FaultCase):
                     verifier.stop()
                     verifier.check_file(path)
                 figure("writes acknowledged", sum(v.acknowledged for v in verifiers))
+
+
+class Canary(FaultCase):
+    """The verifier would notice."""
+
+    def test_a_changed_byte_is_found(self):
+        """One byte, an old version, or another block's content: each is found."""
+        path = self.file(16 * MIB)
+        server = self.serve("file", path)
+        verifier = Verifier(server.connect, 1, BLOCKS).start()
+        self.addCleanup(self.abandon, [verifier])
+        verifier.go_on(3000)
+        verifier.stop()
+        verifier.check_file(path)
+        written = [index for index in range(BLOCKS) if verifier.least[index] > 1]
+        for index, data in ((written[0], b"\0"),
+                            (written[1], content(written[1], verifier.least[written[1]] - 1, 4096)),
+                            (written[2], content(written[3], verifier.least[written[3]], 4096))):
+            with open(path, "r+b") as file:
+                file.seek(index * 4096 + 100 * (len(data) == 1))
+                right = file.read(len(data))
+                file.seek(-len(data), os.SEEK_CUR)
+                file.write(data if data != right else b"\1")
+                file.flush()
+                with self.assertRaises(AssertionError):
+                    verifier.check_file(path)
+                with server.connect() as client, self.assertRaises(AssertionError):
+                    verifier.check_client(client.negotiate())
+                file.seek(-len(data), os.SEEK_CUR)
+                file.write(right)
+        verifier.check_file(path)
+        server.stop()
 
 
 class BadDisk(FaultCase):

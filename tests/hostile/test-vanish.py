@@ -14,6 +14,7 @@ from nbdwire import (FIXED_NEWSTYLE, NO_ZEROES, CFlag, Cmd, Opt, info_data, opti
 WORKERS = 2
 REQUESTS = 500
 TIMES = scaled(1000)
+NEGOTIATED = 200                # bytes of answers; those to a whole negotiation are fewer
 KEPT_KIB = WORKERS * 24 * KIB   # what the workers may keep for the next
 
 
@@ -35,7 +36,8 @@ def session(mode, command, length):
 class Vanishing(unittest.TestCase):
     """The server forgets them; who stays does not notice."""
 
-    def leave(self, server, said, how):
+    def leave(self, server, said, how, served):
+        """Say all that and go; if SERVED, not before there was an answer to a request."""
         sock = socket.socket(socket.AF_UNIX) if server.port is None else socket.socket()
         with sock:
             sock.connect(str(server.socket) if server.port is None else ("127.0.0.1", server.port))
@@ -44,6 +46,13 @@ class Vanishing(unittest.TestCase):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             try:
                 sock.send(said)
+                sock.settimeout(hostile.harness.PATIENCE)
+                got = 0
+                while served and got < NEGOTIATED:
+                    more = len(sock.recv(4096))
+                    if not more:
+                        raise AssertionError("the server closed the connection")
+                    got += more
                 if how == 2:
                     sock.shutdown(socket.SHUT_WR)
             except OSError:
@@ -61,7 +70,7 @@ class Vanishing(unittest.TestCase):
                         memory = server.resident_kib()
                     if number % 100 == 0:
                         steady.go_on(1)
-                    self.leave(server, talks[number % len(talks)], number % 3)
+                    self.leave(server, talks[number % len(talks)], number % 3, number % 4 != 0)
             with timed("recovered in"):
                 wait_until(lambda: server.descriptors() <= before, "closed descriptors")
             wait_until(lambda: has_settled(server, memory, KEPT_KIB), "memory given back")

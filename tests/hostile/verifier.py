@@ -17,7 +17,7 @@ import threading
 import time
 
 import hostile
-from hostile import Cmd, Disconnected, Err
+from hostile import Cmd, Disconnected
 from nbdwire import CFlag, TFlag
 
 SECTOR = 512
@@ -191,4 +191,4 @@ class Verifier:
                 self.check(index, file.read(self.size).ljust(self.size, b"\0"))
 
 
-__all__ = ["DEPTH", "Err", "Verifier"]
+__all__ = ["Verifier", "content"]
