@@ -492,12 +492,13 @@ class Client:
     @classmethod
     def unix(cls, path):
         sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(PATIENCE)
         try:
+            # Before the timeout: with one, a full backlog is an error and not waited for.
             sock.connect(str(path))
         except OSError:
             sock.close()
             raise
+        sock.settimeout(PATIENCE)
         return cls(sock)
 
     @classmethod

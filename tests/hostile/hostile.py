@@ -161,10 +161,14 @@ class Steady(threading.Thread):
 
 
 def unix_socket(server, patience=harness.PATIENCE):
-    """A bare connection, for what no client does."""
+    """A bare connection, for what no client does.
+
+    Without the timeout while it is made: with one, a full backlog is an error
+    and not waited for.
+    """
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(patience)
     sock.connect(str(server.socket))
+    sock.settimeout(patience)
     return sock
 
 
