@@ -181,7 +181,7 @@ static int read_rate(const char *path, uint64_t *rate)
 /* Look at a file again: gone, or no good, and what was said last holds. */
 static void look(struct rate *r, enum scope scope)
 {
-	uint64_t rate;
+	uint64_t rate = 0;
 	int err = read_rate(r->file[scope], &rate);
 	bool wrong = err && err != -ENOENT;
 

@@ -219,7 +219,7 @@ static void plan_payload(struct plan *plan)
 {
 	const struct options *o = plan->options;
 
-	if (o->read_percent < 100 && o->verify == VERIFY_NOTHING) {
+	if (o->read_percent < 100 && o->verify == VERIFY_NOTHING && o->block_size > 0) {
 		plan->payload = malloc(o->block_size);
 		if (!plan->payload)
 			errx(1, "out of memory for a block of %u bytes", o->block_size);

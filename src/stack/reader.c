@@ -2,6 +2,7 @@
 /* See reader.h. */
 #include "src/stack/reader.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -115,6 +116,7 @@ int nr_read_below(struct nr_layer *layer, uint64_t offset, uint64_t length, void
 		err = nr_reader_create(reader, layer->worker_count, error);
 	if (err)
 		return err;
+	assert(*reader);
 	err = nr_reader_read(*reader, from, offset, length, data);
 	nr_reader_destroy(own);
 	if (err)

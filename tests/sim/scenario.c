@@ -48,6 +48,7 @@ static void step(struct sim_run *run)
 	struct nr_shard *ready[WORKERS_MAX];
 	unsigned count = 0;
 
+	assert(run->exports > 0);
 	if (run->steps++ % CLEAN_EVERY == 0)
 		tell_model(run, run->model[run->steps / CLEAN_EVERY % run->exports]);
 	for (unsigned i = 0; run->server && i < run->workers; i++) {
@@ -290,7 +291,7 @@ static void end_without_power(struct sim_run *run)
 /* What is left after the power went, or might have gone, are the disks from now on. */
 static void lose_power(struct sim_run *run)
 {
-	struct sim_disk *after[SIM_DISKS_MAX];
+	struct sim_disk *after[SIM_DISKS_MAX] = { NULL };
 
 	for (unsigned i = 0; i < run->exports; i++)
 		after[i] = sim_disk_power_cut(run->disk[i]);

@@ -379,7 +379,9 @@ static void finish_accepting(struct listener *l)
 		return;
 	}
 	s = l->waiting[0];
-	memmove(l->waiting, l->waiting + 1, --l->count * sizeof(l->waiting[0]));
+	l->count--;
+	for (unsigned i = 0; i < l->count; i++)
+		l->waiting[i] = l->waiting[i + 1];
 	s->accepted = true;
 	s->fd = sim_fd_new(SIM_FD_SOCKET, s);
 	sim_op_done(op, s->fd);
