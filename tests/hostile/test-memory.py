@@ -11,7 +11,7 @@ import unittest
 
 import hostile
 from hostile import (GIB, KIB, MIB, Disconnected, Mode, Peak, Server, Steady, bound_kib, figure,
-                     scaled, timed, wait_until)
+                     has_settled, scaled, timed, wait_until)
 from nbdwire import PAYLOAD_LIMIT, CFlag, Cmd, Err, Opt, Rep, info_data, request_bytes
 
 WORKERS = 2
@@ -35,10 +35,14 @@ class Announced(unittest.TestCase):
                 except Disconnected:
                     pass
             steady.go_on(10)
-            grown = server.resident_kib() - before
-            figure(f"memory for {len(crowd)} options of 4 GiB", grown, "KiB")
+            figure(f"memory for {len(crowd)} options of 4 GiB", server.resident_kib() - before,
+                   "KiB")
             if not server.is_sanitized():
-                self.assertLess(grown, WORKERS * 32 * KIB + len(crowd) * 16)
+                self.assertLess(Peak(server).kib(), bound_kib(WORKERS, len(crowd)))
+            # They still stand there, but what came was not kept, nor was room for it.
+            wait_until(lambda: has_settled(server, before, WORKERS * 24 * KIB +
+                                           len(crowd) * hostile.CONNECTION_KIB), "their memory")
+            figure("after a moment", server.resident_kib() - before, "KiB")
             for client in crowd:
                 client.close()
 
@@ -87,7 +91,7 @@ class Taken(unittest.TestCase):
                 self.assertLess(Peak(server).kib(), bound_kib(WORKERS, clients, clients * 256))
             steady.go_on(5)
             with timed("memory given back in"):
-                wait_until(lambda: hostile.has_settled(server, 0, 160 * KIB), "memory")
+                wait_until(lambda: has_settled(server, 0, 160 * KIB), "memory")
             for client in writers:
                 client.close()
 
