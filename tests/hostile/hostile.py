@@ -2,7 +2,7 @@
 
 They use the raw client and the server of tests/conformance, and run against the
 same servers (NBDRING, NBD_SERVER).  Besides what they check they print figures,
-lines that begin with "figure:"; docs/reliability-hostile.md is made of them.
+lines that begin with "figure:"; docs/reliability.md is made of them.
 
 The environment chooses:
 
