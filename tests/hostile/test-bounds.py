@@ -11,7 +11,7 @@ import time
 import unittest
 
 import hostile
-from hostile import (KIB, MIB, Mode, Server, descriptors, figure, harness, scaled, unix_socket,
+from hostile import (KIB, MIB, Mode, Server, descriptors, figure, harness, unix_socket,
                      wait_until)
 from nbdwire import Cmd, Err, request_bytes
 
@@ -109,6 +109,8 @@ class Connections(unittest.TestCase):
     """What a connection that does nothing takes."""
 
     MOST_KIB = 2.5      # 1.6 and what malloc makes of it
+    # A worker keeps some of its arena for the next; root's is registered and there anyway.
+    KEPT_KIB = 0 if os.geteuid() == 0 else 10 * KIB
 
     def memory(self, server, count, use):
         """KiB for each of so many, after what was used for a moment went back."""
@@ -120,20 +122,22 @@ class Connections(unittest.TestCase):
                 client.read(0, 4 * KIB)
             clients.append(client)
 
-        def each():
-            return (server.resident_kib() - before) / count
+        def grown():
+            return server.resident_kib() - before
 
         if not server.is_sanitized():
-            wait_until(lambda: each() < self.MOST_KIB, f"{self.MOST_KIB} KiB for each at most")
-        value = each()
+            wait_until(lambda: grown() < count * self.MOST_KIB + self.KEPT_KIB,
+                       f"{self.MOST_KIB} KiB for each at most")
+        value = grown() / count
         for client in clients:
             client.close()
         return value
 
     def test_memory_of_idle_connections(self):
-        count = descriptors(scaled(3000))
+        # So many that their windows would not fit into what is registered.
+        count = descriptors(20000)
         for use in (False, True):
-            server = Server("memory", "1M", options=("-t", "2")).start()
+            server = Server("memory", "1M", options=("-t", "1")).start()
             self.addCleanup(server.stop)
             figure(f"memory of each of {count} idle connections, {'once' if use else 'never'} used",
                    self.memory(server, count, use), "KiB")
