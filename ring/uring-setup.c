@@ -443,7 +443,6 @@ int nr_uring_create(struct nr_engine **engine, struct nr_ring *ring,
 	e->ring = ring;
 	e->pause.tv_nsec = PAUSE_NANOSECONDS;
 	e->spin_ns = options->spin_ns;
-	nr_uring_share_init(&e->share);
 	/* Not EFD_NONBLOCK: the ring's read would end with EAGAIN and not wait. */
 	e->wake_fd = eventfd(0, EFD_CLOEXEC);
 	if (e->wake_fd < 0) {
@@ -458,6 +457,7 @@ int nr_uring_create(struct nr_engine **engine, struct nr_ring *ring,
 		free(e);
 		return result;
 	}
+	nr_uring_share_init(&e->share);
 	*engine = e;
 	return 0;
 }
@@ -497,7 +497,7 @@ void nr_uring_begin(struct nr_engine *e)
 		e->enter_flags |= IORING_ENTER_REGISTERED_RING;
 	}
 	bound_workers(e);
-	nr_uring_share_begin(&e->share);
+	nr_uring_share_begin();
 }
 
 void nr_uring_destroy(struct nr_engine *e)

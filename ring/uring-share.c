@@ -37,11 +37,6 @@
 #define PIPE_BYTES (2 * (int)STRETCH_BYTES) /* data may lie across pages */
 #define SOCKET_FULL NR_ATTEMPT_KEPT_A       /* the last attempt ended because of that */
 
-void nr_uring_share_init(struct nr_share *share)
-{
-	*share = (struct nr_share){ .last = &share->queued, .pipe = { -1, -1 }, .sink = -1 };
-}
-
 static void close_all(struct nr_share *share)
 {
 	for (unsigned i = 0; i < 2; i++)
@@ -87,7 +82,14 @@ static void make_pipe(struct nr_share *share)
 		(void)fcntl(share->pipe[1], F_SETPIPE_SZ, PIPE_BYTES);
 }
 
-void nr_uring_share_begin(struct nr_share *share)
+/* So early that the descriptors of a server are all there before it serves anybody. */
+void nr_uring_share_init(struct nr_share *share)
+{
+	*share = (struct nr_share){ .last = &share->queued, .pipe = { -1, -1 }, .sink = -1 };
+	make_pipe(share);
+}
+
+void nr_uring_share_begin(void)
 {
 	sigset_t set;
 
@@ -95,7 +97,6 @@ void nr_uring_share_begin(struct nr_share *share)
 	sigemptyset(&set);
 	sigaddset(&set, SIGPIPE);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	make_pipe(share);
 }
 
 /* True when there is a pipe to work with. */

@@ -97,7 +97,7 @@ _Noreturn void nr_uring_fatal(const char *what, int code);
 
 /* uring-share.c */
 void nr_uring_share_init(struct nr_share *share);
-void nr_uring_share_begin(struct nr_share *share); /* the owner's thread */
+void nr_uring_share_begin(void); /* the owner's thread */
 void nr_uring_share_fini(struct nr_share *share);
 
 /* An attempt on C is to be made in the next turn. */
