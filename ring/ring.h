@@ -118,6 +118,7 @@ struct nr_ring_report {
 	size_t registered_bytes; /* of the arena */
 	bool discard;            /* block discard by the ring */
 	bool fixed_files;
+	bool share_unix; /* nr_ring_send_shared never waits for the peer of a Unix socket */
 };
 
 /*
@@ -194,7 +195,8 @@ void nr_ring_send_vec(struct nr_ring *ring, struct nr_completion *c, int fd, str
  *
  * Worth it from about NR_RING_SHARE_MIN bytes an entry on (over TCP from
  * NR_RING_SHARE_TCP_MIN).  Where the kernel does not let NR_SEND_SHARE be done, it is
- * done as NR_SEND_COPY.
+ * done as NR_SEND_COPY.  Over a Unix socket the peer can make this thread wait, unless
+ * nr_ring_report()->share_unix.
  */
 enum nr_send_kind {
 	NR_SEND_COPY,

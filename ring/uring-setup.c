@@ -458,6 +458,7 @@ int nr_uring_create(struct nr_engine **engine, struct nr_ring *ring,
 		return result;
 	}
 	nr_uring_share_init(&e->share);
+	report->share_unix = nr_uring_share_unix();
 	*engine = e;
 	return 0;
 }

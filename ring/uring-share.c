@@ -27,11 +27,13 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "ring/uring.h"
 
+#define CACHESTAT 451                      /* the C library does not know it yet */
 #define STRETCH_BYTES ((size_t)256 * 1024) /* a socket takes about so much at once */
 #define STRETCH_ENTRIES 64u
 #define PIPE_BYTES (2 * (int)STRETCH_BYTES) /* data may lie across pages */
@@ -87,6 +89,16 @@ void nr_uring_share_init(struct nr_share *share)
 {
 	*share = (struct nr_share){ .last = &share->queued, .pipe = { -1, -1 }, .sink = -1 };
 	make_pipe(share);
+}
+
+/*
+ * Before Linux 6.5, splice into a Unix socket took a lock that the peer has while it
+ * receives: for as long as it likes, if it receives into memory that does not come.
+ * Nothing tells which way the kernel does it; cachestat came with the same version.
+ */
+bool nr_uring_share_unix(void)
+{
+	return syscall(CACHESTAT, -1, NULL, NULL, 0) == -1 && errno == EBADF;
 }
 
 void nr_uring_share_begin(void)

@@ -97,6 +97,8 @@ _Noreturn void nr_uring_fatal(const char *what, int code);
 
 /* uring-share.c */
 void nr_uring_share_init(struct nr_share *share);
+/* May Unix sockets be sent pages without waiting for their peers? */
+bool nr_uring_share_unix(void);
 void nr_uring_share_begin(void); /* the owner's thread */
 void nr_uring_share_fini(struct nr_share *share);
 

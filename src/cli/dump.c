@@ -68,6 +68,7 @@ static void print_ring(FILE *to)
 	report = nr_ring_report(ring);
 	fprintf(to, "io_uring=yes\n");
 	fprintf(to, "ring_discard=%s\n", yes_no(report->discard));
+	fprintf(to, "ring_share_unix=%s\n", yes_no(report->share_unix));
 	fprintf(to, "ring_engine=%s\n", report->engine);
 	fprintf(to, "ring_fixed_files=%s\n", yes_no(report->fixed_files));
 	fprintf(to, "ring_flags=%s\n", report->flags);

@@ -369,7 +369,8 @@ static void decide_on_sharing(struct nr_connection *c)
 {
 	switch (c->session.address.ss_family) {
 	case AF_UNIX:
-		c->share_min = NR_RING_SHARE_MIN;
+		c->share_min =
+			nr_ring_report(c->shard->ring)->share_unix ? NR_RING_SHARE_MIN : UINT32_MAX;
 		break;
 	case AF_INET:
 	case AF_INET6:
