@@ -61,9 +61,9 @@ static struct nr_stack *open_stack(const struct nr_layer_type *type, struct nr_s
 	struct nr_error error = { 0 };
 
 	layers[0].type = backend_named("memory");
+	stops = 0; /* it may stop as soon as it is open */
 	if (nr_stack_open(&stack, &plan, "", &error))
 		fail_msg("%s", error.text);
-	stops = 0;
 	return stack;
 }
 
