@@ -11,11 +11,15 @@ The environment chooses:
 """
 
 import contextlib
+import ctypes
+import fcntl
+import mmap
 import os
 import pathlib
 import random
 import resource
 import socket
+import struct
 import sys
 import threading
 import time
@@ -172,11 +176,38 @@ def unix_socket(server, patience=harness.PATIENCE):
     return sock
 
 
+class Absent:
+    """Memory that does not come: whoever touches it, the kernel too, waits for `come`."""
+
+    # linux/userfaultfd.h
+    NEW, API, REGISTER = 0xAA00, 0xC018AA3F, 0xC020AA00
+    VERSION, MISSING = 0xAA, 1
+
+    def __init__(self, length):
+        """OSError: this system has no such memory, or not for us."""
+        device = os.open("/dev/userfaultfd", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self.handler = fcntl.ioctl(device, self.NEW, os.O_CLOEXEC)
+        finally:
+            os.close(device)
+        self.memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        fcntl.ioctl(self.handler, self.API, struct.pack("=QQQ", self.VERSION, 0, 0))
+        fcntl.ioctl(self.handler, self.REGISTER,
+                    struct.pack("=QQQQ", address, length, self.MISSING, 0))
+
+    def come(self):
+        """It is ordinary memory from now on."""
+        if self.handler is not None:
+            os.close(self.handler)
+            self.handler = None
+
+
 def has_settled(server, before, kib):
     """Whether memory is about what it was."""
     return server.is_sanitized() or server.resident_kib() - before < kib
 
 
-__all__ = ["BASE_KIB", "GIB", "KIB", "MIB", "SCALE", "Client", "Cmd", "Disconnected", "Err", "Mode",
-           "Peak", "Server", "Steady", "bound_kib", "descriptors", "figure", "harness",
+__all__ = ["Absent", "BASE_KIB", "GIB", "KIB", "MIB", "SCALE", "Client", "Cmd", "Disconnected",
+           "Err", "Mode", "Peak", "Server", "Steady", "bound_kib", "descriptors", "figure", "harness",
            "has_settled", "scaled", "timed", "unix_socket", "wait_until"]

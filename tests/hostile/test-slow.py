@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Clients that are slow: to speak, or to listen.  The others do not notice."""
 
+import select
 import socket
 import struct
+import threading
 import time
 import unittest
 
 import hostile
-from hostile import (KIB, MIB, Mode, Peak, Server, Steady, bound_kib, figure, scaled, timed,
-                     unix_socket)
+from hostile import (KIB, MIB, Absent, Mode, Peak, Server, Steady, bound_kib, figure, scaled,
+                     timed, unix_socket)
 from nbdwire import (FIXED_NEWSTYLE, NO_ZEROES, SIMPLE_REPLY_MAGIC, Cmd, Opt, info_data,
                      option_bytes, request_bytes)
 
@@ -80,6 +82,36 @@ class Slow(unittest.TestCase):
             for client in deaf:
                 client.close()
             steady.go_on(5)
+
+    def test_stuck_in_the_middle_of_a_receive(self):
+        """Some receive into memory that does not come, over Unix sockets, and ask for more:
+        the others of their workers get on."""
+        server = self.serve()
+        stuck = []
+        for _ in range(2 * WORKERS):
+            try:
+                absent = Absent(MIB)
+            except OSError as error:
+                self.skipTest(f"no memory that does not come: {error}")
+            self.addCleanup(absent.come)
+            client = server.connect().negotiate(mode=Mode.SIMPLE)
+            self.addCleanup(client.close)
+            client.sock.settimeout(None)
+            receiver = threading.Thread(target=client.sock.recv_into, args=(absent.memory,))
+            stuck.append((client, absent, receiver))
+        with Steady(server, 4) as steady:
+            for client, _, receiver in stuck:
+                client.sock.sendall(request_bytes(client.mode, Cmd.READ, 0, 64 * KIB, 0, 1))
+                select.select([client.sock], [], [])
+                receiver.start()
+            steady.go_on(10)
+            for client, _, _ in stuck:
+                client.sock.sendall(request_bytes(client.mode, Cmd.READ, 0, 64 * KIB, 0, 2))
+            steady.go_on(scaled(20))
+            self.assertTrue(all(receiver.is_alive() for _, _, receiver in stuck))
+            for _, absent, receiver in stuck:
+                absent.come()
+                receiver.join()
 
     @staticmethod
     def say_much(client):
