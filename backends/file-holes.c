@@ -377,13 +377,6 @@ void nr_holes_extents(struct nr_disk *disk, struct nr_extents *list, bool one)
 	map_disk(disk, &map);
 }
 
-/* As for reads, what is known to be data is not asked for. */
-static bool all_data(struct nr_file *file, uint64_t within, uint64_t length)
-{
-	return !atomic_load_explicit(&file->sparse, memory_order_relaxed) ||
-	       known_data(&file->known, within, length);
-}
-
 bool nr_holes_extents_at_once(struct nr_disk *disk, struct nr_extents *list, bool one)
 {
 	struct map map = { .list = list, .lookups = LOOKUPS, .counts = true, .one = one };
@@ -392,11 +385,12 @@ bool nr_holes_extents_at_once(struct nr_disk *disk, struct nr_extents *list, boo
 
 	if (nr_disk_locate(disk, list->next, length, &file, &within) < length)
 		return false;
-	if (!file->block_device && all_data(file, within, length)) {
-		(void)nr_extents_add(list, length, 0);
-		return true;
-	}
-	if (file->lookup != NR_LOOKUP_BOTH || nr_disk_being_changed(disk))
+	/*
+	 * What is known to be data says nothing here: others may have made holes, and a map
+	 * is to be true.  In a file without any, the question for the next one is a long one.
+	 */
+	if (file->lookup != NR_LOOKUP_BOTH || nr_disk_being_changed(disk) ||
+	    !atomic_load_explicit(&file->sparse, memory_order_relaxed))
 		return false;
 	map_disk(disk, &map);
 	return list->next == list->end || (one && list->count);

@@ -221,9 +221,11 @@ static ssize_t refer(struct nr_share *share, int fd, struct stretch *stretch)
 		return copy(fd, stretch);
 	taken = vmsplice(share->pipe[1], stretch->part, stretch->count, SPLICE_F_NONBLOCK);
 	if (taken <= 0) {
-		/* A filter of system calls, memory that has no pages: never mind. */
-		share->refused = true;
-		close_all(share);
+		/* A filter of system calls, memory that has no pages: not tried again. */
+		if (taken == 0 || (errno != EINTR && errno != EAGAIN && errno != ENOMEM)) {
+			share->refused = true;
+			close_all(share);
+		}
 		return copy(fd, stretch);
 	}
 	poured = pour(share->pipe[0], fd, (size_t)taken, stretch->more);

@@ -472,6 +472,31 @@ static void test_a_short_map_takes_no_thread(void **state)
 	layer_test_close(t);
 }
 
+/* A map is true even where reads go by what is remembered. */
+static void test_holes_that_others_make_show_in_the_map(void **state)
+{
+	const char *path = make_file(here, "punched", 4 * MIB);
+	struct nr_extent extent[8];
+	struct nr_extents list = { .extent = extent, .capacity = 8 };
+	struct layer_test *t;
+	int fd;
+
+	if (!has_holes(here))
+		skip();
+	put(path, 0, 4 * MIB, 1);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(fsync(fd), 0);
+	t = layer_test_open(&with_ring, "file %s", path);
+	assert_int_equal(layer_extents(layer_client(t, 0), 0, 4 * MIB, 0, &list), 0);
+	assert_int_equal(list.count, 1);
+	assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, MIB, MIB), 0);
+	assert_int_equal(layer_extents(layer_client(t, 0), 0, 4 * MIB, 0, &list), 0);
+	assert_int_equal(list.count, 3);
+	assert_int_equal(extent[1].status, NR_EXTENT_HOLE | NR_EXTENT_ZERO);
+	layer_test_close(t);
+	(void)close(fd);
+}
+
 /* Where granules are coarse, data is remembered by stretches; a trim is not hidden by that. */
 static void test_trims_show_in_a_huge_file(void **state)
 {
@@ -514,6 +539,7 @@ int main(void)
 		cmocka_unit_test(test_cache_is_a_hint),
 		cmocka_unit_test(test_holes),
 		cmocka_unit_test(test_trims_show_in_a_huge_file),
+		cmocka_unit_test(test_holes_that_others_make_show_in_the_map),
 		cmocka_unit_test(test_data_then_hole),
 		cmocka_unit_test(test_holes_on_tmpfs),
 		cmocka_unit_test(test_many_small_holes),
