@@ -45,7 +45,7 @@
 #pragma GCC visibility push(default) /* what modules call */
 
 /* Raised whenever a structure or a rule here changes. */
-#define NR_LAYER_ABI 2
+#define NR_LAYER_ABI 3
 
 #define NR_NAME_MAX 4096 /* bytes of an export name (protocol, "String values") */
 
@@ -55,6 +55,19 @@ enum nr_layer_kind { NR_BACKEND, NR_FILTER };
 enum nr_placement {
 	NR_SPREAD, /* any worker, several at once */
 	NR_HOME,   /* one worker, chosen at open; the export's connections move there */
+};
+
+/*
+ * What a client has proved by TLS.  Text is UTF-8 without NUL and control characters
+ * (escaped as RFC 4514 has it); it belongs to the connection and lives as long as it.
+ */
+struct nr_tls_peer {
+	const char *psk_identity; /* NULL: no pre-shared key */
+	const char *subject;      /* of its certificate, RFC 4514; NULL: it showed none */
+	const char *issuer;       /* the same of who issued it */
+	const char *const *names; /* the certificate's alternative names: "DNS:a.example",
+				   * "IP:192.0.2.1", "URI:urn:x", "EMAIL:a@b.example" */
+	size_t name_count;
 };
 
 /*
@@ -73,6 +86,7 @@ struct nr_session {
 	bool admitted;          /* all layers have let it in; false in the `leave` that
 				  * follows another layer's refusal */
 	uint32_t pid, uid, gid; /* of the peer when it connected */
+	const struct nr_tls_peer *tls; /* NULL: the connection is not encrypted */
 	/*
 	 * How long the client waits, nanoseconds: until it is told that it is in; and, when
 	 * it has said goodbye and all is answered, until its connection is closed and
