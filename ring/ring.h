@@ -118,6 +118,7 @@ struct nr_ring_report {
 	size_t registered_bytes; /* of the arena */
 	bool discard;            /* block discard by the ring */
 	bool fixed_files;
+	bool restricted; /* the kernel refuses what the engine does not use (opening files, …) */
 	bool share_unix; /* nr_ring_send_shared never waits for the peer of a Unix socket */
 };
 

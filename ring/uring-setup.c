@@ -412,6 +412,7 @@ static int examine(struct nr_engine *e, unsigned flags, struct nr_ring_report *r
 	if (e->uring.features & NR_FEAT_NO_IOWAIT)
 		e->enter_flags |= NR_ENTER_NO_IOWAIT;
 	report->fixed_files = fixed_files && make_table(e);
+	report->restricted = nr_uring_restrict(e, report->discard);
 	return 0;
 }
 

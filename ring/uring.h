@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The io_uring engine from inside: what its operation (engine-uring.c), its
- * set-up (uring-setup.c) and sends by reference (uring-share.c) have in common.
- * Private to the three.
+ * set-up (uring-setup.c, uring-restrict.c) and sends by reference (uring-share.c) have
+ * in common.  Private to the four.
  */
 #ifndef RING_URING_H
 #define RING_URING_H
@@ -94,6 +94,12 @@ void nr_uring_begin(struct nr_engine *e);
 
 /* Ends the process: the kernel broke what was probed, and requests are lost. */
 _Noreturn void nr_uring_fatal(const char *what, int code);
+
+/*
+ * uring-restrict.c: once enabled, the ring does nothing but what the engine uses.
+ * False: the kernel would not have it.
+ */
+bool nr_uring_restrict(struct nr_engine *e, bool discard);
 
 /* uring-share.c */
 void nr_uring_share_init(struct nr_share *share);

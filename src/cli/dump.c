@@ -73,6 +73,7 @@ static void print_ring(FILE *to)
 	fprintf(to, "ring_fixed_files=%s\n", yes_no(report->fixed_files));
 	fprintf(to, "ring_flags=%s\n", report->flags);
 	fprintf(to, "ring_registered_bytes=%zu\n", report->registered_bytes);
+	fprintf(to, "ring_restricted=%s\n", yes_no(report->restricted));
 	nr_ring_destroy(ring);
 }
 

@@ -283,6 +283,68 @@ static void enter_that_takes_a_part_loses_nothing(void **state)
 	nr_ring_destroy(ring);
 }
 
+/* ---- what a ring cannot be made to do ---------------------------------- */
+
+/* Turns the timeout that is about to be handed over into OPCODE, as an intruder would. */
+static void forge(uint8_t opcode)
+{
+	struct io_uring_sq *sq = &kernel.ring->sq;
+
+	for (unsigned i = 0; i < sq->ring_entries; i++) {
+		struct io_uring_sqe *sqe = &sq->sqes[i];
+
+		if (sqe->opcode != IORING_OP_TIMEOUT)
+			continue;
+		sqe->opcode = opcode;
+		sqe->fd = opcode == IORING_OP_SOCKET ? AF_UNIX : AT_FDCWD;
+		sqe->addr = (uintptr_t) "/dev/null";
+		sqe->off = opcode == IORING_OP_SOCKET ? SOCK_STREAM : 0;
+		sqe->len = 0;
+		return;
+	}
+	fail_msg("there is no entry to forge");
+}
+
+static void a_ring_opens_no_files_and_makes_no_sockets(void **state)
+{
+	static const uint8_t forbidden[] = {
+		IORING_OP_OPENAT,       IORING_OP_OPENAT2,         IORING_OP_SOCKET,
+		IORING_OP_UNLINKAT,     IORING_OP_RENAMEAT,        IORING_OP_LINKAT,
+		IORING_OP_SYMLINKAT,    IORING_OP_MKDIRAT,         IORING_OP_STATX,
+		IORING_OP_FILES_UPDATE, IORING_OP_PROVIDE_BUFFERS,
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(forbidden); i++) {
+		struct nr_ring *ring = ring_new(8);
+		struct operation o;
+
+		assert_true(nr_ring_report(ring)->restricted);
+		nr_ring_turn(ring, false);
+		operation_init(&o);
+		nr_ring_timeout(ring, &o.c, 1000000);
+		forge(forbidden[i]);
+		assert_int_equal(operation_wait(ring, &o), -EACCES);
+		nr_ring_destroy(ring);
+	}
+}
+
+static void a_running_ring_takes_no_new_rights(void **state)
+{
+	struct nr_ring *ring = ring_new(8);
+	struct iovec memory = { (void *)(uintptr_t) "", 1 };
+	int fd;
+
+	(void)state;
+	nr_ring_turn(ring, false);
+	fd = kernel.ring->ring_fd;
+	assert_int_equal(io_uring_register((unsigned)fd, IORING_REGISTER_PERSONALITY, NULL, 0),
+			 -EACCES);
+	assert_int_equal(io_uring_register((unsigned)fd, IORING_REGISTER_BUFFERS, &memory, 1),
+			 -EACCES);
+	nr_ring_destroy(ring);
+}
+
 /* ---- outcomes ---------------------------------------------------------- */
 
 static void without_vectorized_send(void **state)
@@ -385,6 +447,8 @@ int main(void)
 		trouble(nothing_registered),
 		trouble(enter_that_is_interrupted_or_refused_loses_nothing),
 		trouble(enter_that_takes_a_part_loses_nothing),
+		trouble(a_ring_opens_no_files_and_makes_no_sockets),
+		trouble(a_running_ring_takes_no_new_rights),
 		trouble(without_vectorized_send),
 		trouble(a_file_that_says_eagain_is_tried_again),
 		trouble(a_socket_that_says_eagain_is_polled),
