@@ -6,8 +6,14 @@
  * The tree is as deep as the highest block in it asks for, whatever the size of
  * the disk, so a disk of 2^63-1 bytes opens at once and is as fast as a small
  * one as long as it is used like one.  No node is empty: with its last block it
- * goes, and so does a root with nothing but its first slot in use, so the tree
+ * goes, and so does a root with nothing but a node in its first slot, so the tree
  * never costs more than what is stored now deserves.
+ *
+ * A block that is alone in the range of a slot hangs there itself, up to 16 GiB
+ * of it, without the nodes that would lead on to it alone; they are made when it
+ * gets a neighbour.  Each of them would be a cache miss for every read of a disk
+ * that is large and sparsely used: 23 % of the time of 4 KiB reads from 4096 places
+ * of 64 TiB, and 5 % as it is now.
  *
  * Readers (find, next) hold no lock: they stand inside nr_memory_enter, load
  * slots with acquire, and what they reach stays until they leave, because nodes
@@ -29,26 +35,92 @@
 
 #define NODE_SHIFT 9
 #define NODE_SLOTS (1u << NODE_SHIFT)
-#define DEPTH_MAX 6 /* of 47 bits */
+#define DEPTH_MAX 6                  /* of 47 bits */
+#define HANG_SHIFT (2u * NODE_SHIFT) /* slots that span so much at most have blocks of their own */
 
 static_assert(DEPTH_MAX * NODE_SHIFT + NR_MEMORY_BLOCK_SHIFT >= 63, "all of NR_SIZE_MAX");
+
+/*
+ * What is in a slot: 0, or a node, or a block and where in the range of the slot it
+ * belongs, in one word, so that readers see both or neither.  Bit 0 says that it is a
+ * block; the bits of its number that the way to the slot does not tell lie where the
+ * address of a block has none: below its alignment, and above the 48 bits that Linux
+ * gives to processes which do not ask for more.
+ */
+#define IS_BLOCK UINT64_C(1)
+#define LOW_BITS 4u /* bits 1 to 4 */
+#define LOW_MASK ((UINT64_C(1) << LOW_BITS) - 1)
+#define HIGH_SHIFT 48u
+#define ADDRESS_MASK (((UINT64_C(1) << HIGH_SHIFT) - 1) & ~(LOW_MASK << 1 | IS_BLOCK))
+
+static_assert(HANG_SHIFT <= LOW_BITS + 64 - HIGH_SHIFT, "numbers fit beside addresses");
+static_assert(sizeof(struct nr_memory_block) % (2u << LOW_BITS) == 0, "blocks are aligned");
 
 struct nr_memory_node {
 	unsigned shift;              /* a slot spans 1 << shift blocks; 0: a leaf */
 	unsigned used;               /* slots that are not NULL; with the lock */
 	struct nr_memory_node *next; /* in a chain of dead ones */
 	struct rcu_head rcu;         /* the first of a chain */
-	_Atomic(void *) slot[NODE_SLOTS] __attribute__((aligned(64)));
+	_Atomic uint64_t slot[NODE_SLOTS] __attribute__((aligned(64)));
 };
 
-static void *load(const struct nr_memory_node *node, unsigned slot)
+static uint64_t load(const struct nr_memory_node *node, unsigned slot)
 {
 	return atomic_load_explicit(&node->slot[slot], memory_order_acquire);
 }
 
-static void store(struct nr_memory_node *node, unsigned slot, void *value)
+static void store(struct nr_memory_node *node, unsigned slot, uint64_t word)
 {
-	atomic_store_explicit(&node->slot[slot], value, memory_order_release);
+	atomic_store_explicit(&node->slot[slot], word, memory_order_release);
+}
+
+static bool is_node(uint64_t word)
+{
+	return word && !(word & IS_BLOCK);
+}
+
+static struct nr_memory_node *node_in(uint64_t word)
+{
+	return (struct nr_memory_node *)(uintptr_t)word;
+}
+
+static uint64_t word_of_node(const struct nr_memory_node *node)
+{
+	return (uintptr_t)node;
+}
+
+/* The bits of INDEX below SHIFT, as they lie in a word. */
+static uint64_t number_bits(uint64_t index, unsigned shift)
+{
+	uint64_t number = index & ((UINT64_C(1) << shift) - 1);
+
+	return (number & LOW_MASK) << 1 | (number >> LOW_BITS) << HIGH_SHIFT;
+}
+
+static uint64_t number_in(uint64_t word)
+{
+	return (word >> 1 & LOW_MASK) | word >> HIGH_SHIFT << LOW_BITS;
+}
+
+static struct nr_memory_block *block_in(uint64_t word)
+{
+	return (struct nr_memory_block *)(uintptr_t)(word & ADDRESS_MASK);
+}
+
+/* BLOCK, number INDEX, for a slot of a node of SHIFT. */
+static uint64_t word_of_block(const struct nr_memory_block *block, uint64_t index, unsigned shift)
+{
+	uint64_t address = (uintptr_t)block;
+
+	assert(shift <= HANG_SHIFT);
+	assert((address & ~ADDRESS_MASK) == 0);
+	return address | number_bits(index, shift) | IS_BLOCK;
+}
+
+/* Is the block INDEX in WORD, the one on its way that is no node? */
+static bool is_block(uint64_t word, uint64_t index, unsigned shift)
+{
+	return (word & ~ADDRESS_MASK) == (number_bits(index, shift) | IS_BLOCK);
 }
 
 static struct nr_memory_node *load_root(const struct nr_memory_tree *tree)
@@ -87,9 +159,9 @@ void nr_memory_tree_init(struct nr_memory_tree *tree, struct nr_memory_pool *poo
 /* At most DEPTH_MAX deep. */
 static void free_nodes(struct nr_memory_node *node)
 {
-	if (node && node->shift)
-		for (unsigned i = 0; i < NODE_SLOTS; i++)
-			free_nodes(load(node, i));
+	for (unsigned i = 0; node && node->shift && i < NODE_SLOTS; i++)
+		if (is_node(load(node, i)))
+			free_nodes(node_in(load(node, i)));
 	free(node);
 }
 
@@ -107,15 +179,14 @@ struct nr_memory_block *nr_memory_tree_find(struct nr_memory_tree *tree, uint64_
 {
 	const struct nr_memory_node *node = load_root(tree);
 	unsigned shift;
+	uint64_t word;
 
 	if (!spans(node, index))
 		return NULL;
-	for (shift = node->shift; shift; shift -= NODE_SHIFT) {
-		node = load(node, slot_of(index, shift));
-		if (!node)
-			return NULL;
-	}
-	return load(node, slot_of(index, 0));
+	for (shift = node->shift; is_node(word = load(node, slot_of(index, shift)));
+	     shift -= NODE_SHIFT)
+		node = node_in(word);
+	return is_block(word, index, shift) ? block_in(word) : NULL;
 }
 
 struct nr_memory_block *nr_memory_tree_next(struct nr_memory_tree *tree, uint64_t *index,
@@ -126,22 +197,30 @@ struct nr_memory_block *nr_memory_tree_next(struct nr_memory_tree *tree, uint64_
 
 	while (at < end && spans(root, at)) {
 		unsigned slot = slot_of(at, node->shift);
-		void *found = load(node, slot);
+		uint64_t word = load(node, slot);
 
-		if (found && node->shift) {
-			node = found;
-		} else if (found) {
-			*index = at;
-			return found;
-		} else {
-			/* To the start of the next slot in use, or out of this node. */
-			while (++slot < NODE_SLOTS && !load(node, slot))
-				;
-			at = nr_round_down(at, (uint64_t)NODE_SLOTS << node->shift) +
-			     ((uint64_t)slot << node->shift);
-			if (slot == NODE_SLOTS)
-				node = root;
+		if (is_node(word)) {
+			node = node_in(word);
+			continue;
 		}
+		if (word) {
+			uint64_t there =
+				nr_round_down(at, UINT64_C(1) << node->shift) | number_in(word);
+
+			if (there >= end)
+				break;
+			if (there >= at) {
+				*index = there;
+				return block_in(word);
+			}
+		}
+		/* To the start of the next slot in use, or out of this node. */
+		while (++slot < NODE_SLOTS && !load(node, slot))
+			;
+		at = nr_round_down(at, (uint64_t)NODE_SLOTS << node->shift) +
+		     ((uint64_t)slot << node->shift);
+		if (slot == NODE_SLOTS)
+			node = root;
 	}
 	*index = end;
 	return NULL;
@@ -158,7 +237,7 @@ static struct nr_memory_node *new_node(struct nr_memory_tree *tree, unsigned shi
 	node->shift = shift;
 	node->used = 0;
 	for (unsigned i = 0; i < NODE_SLOTS; i++)
-		atomic_init(&node->slot[i], NULL);
+		atomic_init(&node->slot[i], 0);
 	tree->nodes++;
 	return node;
 }
@@ -189,7 +268,7 @@ static bool raise_root(struct nr_memory_tree *tree, uint64_t index)
 		if (!above)
 			return false;
 		above->used = 1;
-		store(above, 0, root);
+		store(above, 0, word_of_node(root));
 		store_root(tree, above);
 	}
 	return true;
@@ -203,48 +282,69 @@ static void prune(struct nr_memory_tree *tree, uint64_t index)
 {
 	struct nr_memory_node *path[DEPTH_MAX + 1], *node = load_root(tree);
 	unsigned depth = 0;
+	uint64_t word = spans(node, index) ? word_of_node(node) : 0;
 
-	if (!spans(node, index))
-		node = NULL;
-	for (; node; node = node->shift ? load(node, slot_of(index, node->shift)) : NULL)
-		path[depth++] = node;
+	while (is_node(word)) {
+		node = path[depth++] = node_in(word);
+		word = load(node, slot_of(index, node->shift));
+	}
 	while (depth > 0 && path[depth - 1]->used == 0) {
 		node = path[--depth];
 		if (depth > 0) {
-			store(path[depth - 1], slot_of(index, path[depth - 1]->shift), NULL);
+			store(path[depth - 1], slot_of(index, path[depth - 1]->shift), 0);
 			path[depth - 1]->used--;
 		} else {
 			store_root(tree, NULL);
 		}
 		kill_node(tree, node);
 	}
-	for (node = load_root(tree); node && node->shift && node->used == 1 && load(node, 0);) {
+	for (node = load_root(tree); node && node->used == 1 && is_node(load(node, 0));) {
 		struct nr_memory_node *dead = node;
 
-		node = load(node, 0);
+		node = node_in(load(node, 0));
 		store_root(tree, node);
 		kill_node(tree, dead);
 	}
 }
 
-/* The leaf of INDEX, made if need be; NULL when memory is short. */
-static struct nr_memory_node *leaf_of(struct nr_memory_tree *tree, uint64_t index)
+/* A node below SLOT of NODE, with the block in it that hung there, if there was one. */
+static struct nr_memory_node *branch(struct nr_memory_tree *tree, struct nr_memory_node *node,
+				     unsigned slot)
 {
-	struct nr_memory_node *node, *child;
+	struct nr_memory_node *child = new_node(tree, node->shift - NODE_SHIFT);
+	uint64_t word = load(node, slot), number = number_in(word);
+
+	if (!child)
+		return NULL;
+	if (word) {
+		store(child, slot_of(number, child->shift),
+		      word_of_block(block_in(word), number, child->shift));
+		child->used = 1;
+	} else {
+		node->used++;
+	}
+	store(node, slot, word_of_node(child));
+	return child;
+}
+
+/* The node in a slot of which the block INDEX is or may be; NULL when memory is short. */
+static struct nr_memory_node *home_of(struct nr_memory_tree *tree, uint64_t index)
+{
+	struct nr_memory_node *node;
 
 	if (!raise_root(tree, index))
 		goto fail;
-	for (node = load_root(tree); node->shift; node = child) {
-		child = load(node, slot_of(index, node->shift));
-		if (child)
-			continue;
-		child = new_node(tree, node->shift - NODE_SHIFT);
-		if (!child)
+	node = load_root(tree);
+	for (;;) {
+		unsigned slot = slot_of(index, node->shift);
+		uint64_t word = load(node, slot);
+
+		if (word ? is_block(word, index, node->shift) : node->shift <= HANG_SHIFT)
+			return node;
+		node = is_node(word) ? node_in(word) : branch(tree, node, slot);
+		if (!node)
 			goto fail;
-		node->used++;
-		store(node, slot_of(index, node->shift), child);
 	}
-	return node;
 fail:
 	prune(tree, index);
 	return NULL;
@@ -254,10 +354,12 @@ fail:
 static void take_out(struct nr_memory_tree *tree, uint64_t index)
 {
 	struct nr_memory_node *node = load_root(tree);
+	uint64_t word;
 
-	while (node->shift)
-		node = load(node, slot_of(index, node->shift));
-	store(node, slot_of(index, 0), NULL);
+	while (is_node(word = load(node, slot_of(index, node->shift))))
+		node = node_in(word);
+	assert(is_block(word, index, node->shift));
+	store(node, slot_of(index, node->shift), 0);
 	assert(node->used > 0);
 	node->used--;
 	tree->blocks--;
@@ -297,7 +399,8 @@ int nr_memory_tree_add(struct nr_memory_tree *tree, uint64_t index, struct nr_me
 		       struct nr_memory_block **out)
 {
 	struct nr_memory_block *fresh, *block = NULL;
-	struct nr_memory_node *leaf;
+	struct nr_memory_node *home;
+	uint64_t word = 0;
 	int err;
 
 	/* Outside the lock, where a system call may be needed. */
@@ -310,15 +413,17 @@ int nr_memory_tree_add(struct nr_memory_tree *tree, uint64_t index, struct nr_me
 	if (err)
 		return err;
 	pthread_mutex_lock(&tree->lock);
-	leaf = leaf_of(tree, index);
-	if (leaf)
-		block = load(leaf, slot_of(index, 0));
-	if (leaf && !block) {
+	home = home_of(tree, index);
+	if (home)
+		word = load(home, slot_of(index, home->shift));
+	if (word) {
+		block = block_in(word);
+	} else if (home) {
 		block = fresh;
 		fresh = NULL;
-		leaf->used++;
+		home->used++;
 		tree->blocks++;
-		store(leaf, slot_of(index, 0), block);
+		store(home, slot_of(index, home->shift), word_of_block(block, index, home->shift));
 	}
 	unlock(tree, NULL, 0);
 	if (fresh) {

@@ -19,8 +19,9 @@
 
 #include <cmocka.h>
 
+#include "backends/memory-pool.h"
 #include "backends/memory-room.h"
-#include "backends/memory-tree.h"
+#include "backends/memory-rcu.h"
 #include "nbdring/checked.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -426,51 +427,6 @@ static void room_is_known(void **state)
 }
 
 /* The tree by itself: any order of adding and dropping leaves no node behind. */
-static void emptied_trees_have_no_nodes(void **state)
-{
-	static struct nr_memory_pool pool;
-	static struct nr_memory_tree tree;
-	uint64_t index[512], random = layer_seed(1), first;
-	struct nr_memory_waiter waiter = { 0 };
-	struct nr_memory_block *block;
-
-	nr_memory_pool_init(&pool);
-	nr_memory_tree_init(&tree, &pool);
-	for (unsigned round = 0; round < 20; round++) {
-		nr_memory_enter();
-		for (unsigned i = 0; i < 512; i++) {
-			/* Anything from one leaf to all of 2^47 blocks. */
-			index[i] = layer_random_below(&random, UINT64_C(1) << (9 + 2 * round));
-			assert_int_equal(nr_memory_tree_add(&tree, index[i], &waiter, &block), 0);
-		}
-		for (unsigned i = 0; i < 512; i++)
-			assert_non_null(nr_memory_tree_find(&tree, index[i]));
-		first = 0;
-		assert_non_null(nr_memory_tree_next(&tree, &first, UINT64_MAX));
-		nr_memory_leave();
-		for (unsigned i = 0; i < 512; i += 2) {
-			uint64_t from = index[i];
-
-			nr_memory_tree_drop(&tree, &from, from + 1, 1);
-		}
-		assert_true(tree.blocks <= 256 && tree.blocks > 0);
-		nr_memory_enter();
-		for (unsigned i = 0; i < 512; i++) {
-			block = nr_memory_tree_find(&tree, index[i]);
-			if (block)
-				assert_true(nr_memory_tree_drop_empty(&tree, index[i], block));
-		}
-		nr_memory_leave();
-		assert_int_equal(tree.blocks, 0);
-		assert_int_equal(tree.nodes, 0);
-		assert_null(atomic_load(&tree.root));
-		nr_memory_barrier();
-		assert_int_equal(nr_memory_pool_used(&pool), 0);
-	}
-	nr_memory_tree_fini(&tree);
-	nr_memory_pool_fini(&pool);
-}
-
 static void agrees_with_plain_memory(void **state)
 {
 	static const char *const sizes[] = { "1M", "200003", "65536", "4097" };
@@ -743,7 +699,6 @@ int main(void)
 		cmocka_unit_test(trimmed_memory_goes_back),
 		cmocka_unit_test(a_full_disk_says_so),
 		cmocka_unit_test(room_is_known),
-		cmocka_unit_test(emptied_trees_have_no_nodes),
 		cmocka_unit_test(agrees_with_plain_memory),
 		cmocka_unit_test(threads_keep_their_bytes),
 		cmocka_unit_test(held_across_threads),
