@@ -132,6 +132,21 @@ static int transfer_now(struct nr_file_op *op, unsigned count, uint64_t within, 
 	return 0;
 }
 
+/*
+ * The step was started: the device may as well begin.  Not when it goes on where the
+ * last one ended: the block layer makes one request of those, as long as none has left.
+ */
+static void hasten(struct nr_file_op *op)
+{
+	struct nr_disk_worker *worker = nr_disk_worker(op);
+	uint64_t offset = op->req->offset + op->at;
+	bool follows = worker->follows == offset;
+
+	worker->follows = offset + op->length;
+	if (op->disk->direct && !follows)
+		nr_ring_hasten(ring_of(op));
+}
+
 /* ---- reads ------------------------------------------------------------- */
 
 /* The step's data is there, or it failed: RESULT is bytes or negative errno. */
@@ -198,6 +213,7 @@ void nr_file_read(struct nr_file_op *op)
 			nr_completion_set_rw_flags(&op->completion, op->disk->rw_flags);
 			nr_ring_read(ring_of(op), &op->completion, op->file->fd, op->data,
 				     op->length, within);
+			hasten(op);
 			return;
 		}
 		if (error) {
@@ -304,6 +320,7 @@ static void write_by_ring(struct nr_file_op *op, unsigned count, uint64_t within
 	else
 		nr_ring_write_vec(ring_of(op), &op->completion, op->file->fd, op->u.vector, count,
 				  within);
+	hasten(op);
 }
 
 void nr_file_write(struct nr_file_op *op)

@@ -114,6 +114,8 @@ struct nr_disk_worker {
 	/* Operations that may hold the inode's lock; only this worker changes it. */
 	_Alignas(64) _Atomic uint32_t changing;
 
+	uint64_t follows; /* where in the disk a transfer would go on from the last one */
+
 	/* Flushes: see file-sync.c. */
 	uint32_t syncing; /* fsyncs under way */
 	int sync_error;

@@ -60,6 +60,9 @@ struct nr_engine_type {
 	 */
 	bool (*cancel)(struct nr_engine *engine, struct nr_completion *c);
 
+	/* One more was started that a device could begin with; see nr_ring_hasten. */
+	void (*hasten)(struct nr_engine *engine);
+
 	/*
 	 * Carry out what was started; when WAIT, sleep until something is there.
 	 * Calls nr_ring_attempt_done for each outcome.

@@ -548,6 +548,11 @@ unsigned nr_ring_in_flight(const struct nr_ring *ring)
 	return ring->in_flight;
 }
 
+void nr_ring_hasten(struct nr_ring *ring)
+{
+	ring->type->hasten(ring->engine);
+}
+
 void nr_ring_adopt(struct nr_ring *ring, int fd)
 {
 	ring->type->adopt(ring->engine, fd);

@@ -239,6 +239,16 @@ void nr_ring_write_vec(struct nr_ring *ring, struct nr_completion *c, int fd, st
 		       unsigned count, uint64_t offset);
 
 /*
+ * Operations are handed over at the end of a turn, all in one go.  For a device that
+ * means to do nothing until the last of them is prepared.  Called after each start of an
+ * operation that a device could begin with, this hands over what was started so far once
+ * that is worth a system call: after a few of them, then after twice as many, and so on
+ * in each turn.  What the kernel merges only while it waits together (parts of one
+ * stretch) is better not hastened.  `done` is called from a turn, as ever.
+ */
+void nr_ring_hasten(struct nr_ring *ring);
+
+/*
  * A flag for the next start of a read or write on C, set before it is started
  * and cleared when it is done: RWF_DSYNC, RWF_DONTCACHE, … (preadv2(2)).
  */

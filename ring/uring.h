@@ -58,6 +58,9 @@ struct nr_engine {
 
 	unsigned under_way; /* operations whose completion has not come */
 
+	/* nr_ring_hasten: calls since the last handing over, and at how many is the next. */
+	unsigned hastened, haste;
+
 	/* The registered part of the arena; 0 bytes: none. */
 	uintptr_t pinned_base;
 	size_t pinned_bytes;

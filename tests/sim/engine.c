@@ -331,6 +331,12 @@ static void submit(struct nr_engine *e)
 	}
 }
 
+static void sim_hasten(struct nr_engine *e)
+{
+	if (sim_one_in(2))
+		submit(e);
+}
+
 static void report(struct nr_engine *e, struct sim_op *op)
 {
 	struct nr_completion *c = op->c;
@@ -456,6 +462,7 @@ const struct nr_engine_type nr_engine_sim = {
 	.pin = sim_pin,
 	.start = sim_start,
 	.cancel = sim_cancel,
+	.hasten = sim_hasten,
 	.turn = sim_turn,
 	.wake = sim_wake,
 	.adopt = sim_socket_adopt,

@@ -111,6 +111,11 @@ static void fake_turn(struct nr_engine *e, bool wait)
 		nr_ring_attempt_done(e->ring, e->attempts[e->answered++].c, e->outcomes[i]);
 }
 
+static void fake_hasten(struct nr_engine *e)
+{
+	(void)e;
+}
+
 static void fake_wake(struct nr_engine *e)
 {
 	e->wakes++;
@@ -135,6 +140,7 @@ const struct nr_engine_type nr_engine_uring = {
 	.pin = fake_pin,
 	.start = fake_start,
 	.cancel = fake_cancel,
+	.hasten = fake_hasten,
 	.turn = fake_turn,
 	.wake = fake_wake,
 	.adopt = fake_fd,

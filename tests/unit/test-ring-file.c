@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -386,6 +387,43 @@ static void discard_on_a_block_device(void **state)
 	close(fd);
 }
 
+/* The sum of what was written to the eventfd FD since it was asked last. */
+static uint64_t written(int fd)
+{
+	uint64_t sum = 0;
+
+	return read(fd, &sum, sizeof(sum)) == sizeof(sum) ? sum : 0;
+}
+
+static void what_is_hastened_begins_before_the_turn(void **state)
+{
+	enum { COUNT = 48 };
+	struct nr_ring *ring = *state;
+	const uint64_t one = 1;
+	struct operation o[COUNT];
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	unsigned early = 0, ended = 0;
+
+	assert_true(fd >= 0);
+	nr_ring_hasten(ring); /* before the ring was ever used: does nothing */
+	nr_ring_turn(ring, false);
+	for (unsigned i = 0; i < COUNT; i++) {
+		operation_init(&o[i]);
+		nr_ring_write(ring, &o[i].c, fd, &one, sizeof(one), 0);
+		if (i < 2)
+			assert_int_equal(written(fd), 0); /* not worth a call */
+		nr_ring_hasten(ring);
+		early += (unsigned)written(fd);
+		ended += o[i].ended;
+	}
+	assert_true(early > COUNT / 2);
+	assert_int_equal(ended, 0); /* only from turns */
+	for (unsigned i = 0; i < COUNT; i++)
+		assert_int_equal(operation_wait(ring, &o[i]), sizeof(one));
+	assert_int_equal(early + written(fd), COUNT);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -402,6 +440,7 @@ int main(void)
 		ring_test(sync_and_allocate),
 		ring_test(discard_of_what_is_no_block_device_is_refused),
 		ring_test(discard_on_a_block_device),
+		ring_test(what_is_hastened_begins_before_the_turn),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
