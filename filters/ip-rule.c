@@ -1,34 +1,39 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * An IPv4 client of a socket that takes both families shows itself as an IPv6
- * address (::ffff:a.b.c.d).  People mean the IPv4 address, so such clients, and
- * rules written that way, are treated as IPv4.
- *
- * What is not known of a client (its credentials, its address) matches no rule but
- * "any".
+ * What is not known of a client (its credentials, its address, its certificate) matches
+ * no rule but "any".
  */
 #include "filters/ip-rule.h"
 
-#include <arpa/inet.h>
 #include <linux/vm_sockets.h>
-#include <netinet/in.h>
 #include <string.h>
 
-#define RULE_TEXT_MAX 64 /* longer than any address */
+#include "nbdring/pattern.h"
 
-static const uint8_t mapped_prefix[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+#define RULE_TEXT_MAX 64 /* longer than any address */
 
 /* Parsing. */
 
 static const struct {
 	const char *word;
 	enum nr_ip_kind kind;
+	bool is_v6; /* NR_IP_NETWORK: any address of IPv4, or of this */
 } words[] = {
-	{ "all", NR_IP_ANY },          { "any", NR_IP_ANY },       { "allipv4", NR_IP_NETWORK4 },
-	{ "anyipv4", NR_IP_NETWORK4 }, { "ipv4", NR_IP_NETWORK4 }, { "allipv6", NR_IP_NETWORK6 },
-	{ "anyipv6", NR_IP_NETWORK6 }, { "ipv6", NR_IP_NETWORK6 }, { "allunix", NR_IP_UNIX },
-	{ "anyunix", NR_IP_UNIX },     { "unix", NR_IP_UNIX },     { "allvsock", NR_IP_VSOCK },
-	{ "anyvsock", NR_IP_VSOCK },   { "vsock", NR_IP_VSOCK },
+	{ "all", NR_IP_ANY, false },         { "any", NR_IP_ANY, false },
+	{ "allipv4", NR_IP_NETWORK, false }, { "anyipv4", NR_IP_NETWORK, false },
+	{ "ipv4", NR_IP_NETWORK, false },    { "allipv6", NR_IP_NETWORK, true },
+	{ "anyipv6", NR_IP_NETWORK, true },  { "ipv6", NR_IP_NETWORK, true },
+	{ "allunix", NR_IP_UNIX, false },    { "anyunix", NR_IP_UNIX, false },
+	{ "unix", NR_IP_UNIX, false },       { "allvsock", NR_IP_VSOCK, false },
+	{ "anyvsock", NR_IP_VSOCK, false },  { "vsock", NR_IP_VSOCK, false },
+};
+
+static const struct {
+	const char *prefix;
+	enum nr_ip_kind kind;
+} named[] = {
+	{ "dn:", NR_IP_DN },
+	{ "issuer-dn:", NR_IP_ISSUER_DN },
 };
 
 static const struct {
@@ -60,43 +65,40 @@ static bool parse_number(const char *text, uint64_t max, uint32_t *number)
 	return true;
 }
 
-/* Bits behind the first BITS are not looked at: make them zero. */
-static void mask(uint8_t *address, unsigned size, unsigned bits)
+static const char *parse_network(const char *text, struct nr_ip_rule *rule)
 {
-	for (unsigned i = 0; i < size; i++) {
-		unsigned keep = bits > 8 * i ? bits - 8 * i : 0;
+	const char *wrong = nr_network_parse(text, strlen(text), &rule->network);
 
-		if (keep < 8)
-			address[i] &= (uint8_t)(0xff00u >> keep);
-	}
+	rule->kind = NR_IP_NETWORK;
+	/* That it is a network was a guess. */
+	if (wrong && !strchr(text, '/'))
+		return "write an address (192.168.2.1, fe80::1), a network (10.0.0.0/8), any, "
+		       "anyipv4, anyipv6, anyunix, anyvsock, pid:, uid:, gid:, vsock-cid: or "
+		       "vsock-port: and a number, or dn: or issuer-dn: and a pattern";
+	return wrong;
 }
 
-static const char *parse_network(char *text, struct nr_ip_rule *rule)
+/* Is it a rule about distinguished names?  Then RULE is it. */
+static bool take_named(const char *text, size_t length, struct nr_ip_rule *rule)
 {
-	char *slash = strchr(text, '/');
-	bool is_v6 = strchr(text, ':') != NULL;
-	unsigned max = is_v6 ? 128 : 32;
-	uint32_t bits = max;
+	for (size_t i = 0; i < sizeof(named) / sizeof(named[0]); i++) {
+		size_t prefix = strlen(named[i].prefix);
 
-	if (slash)
-		*slash = '\0';
-	if (inet_pton(is_v6 ? AF_INET6 : AF_INET, text, rule->address) != 1)
-		return "write an address (192.168.2.1, fe80::1), a network (10.0.0.0/8), any, "
-		       "anyipv4, anyipv6, anyunix, anyvsock, or pid:, uid:, gid:, vsock-cid: or "
-		       "vsock-port: and a number";
-	if (slash && !parse_number(slash + 1, max, &bits))
-		return is_v6 ? "the number behind the / is 0 to 128"
-			     : "the number behind the / is 0 to 32";
-	rule->kind = is_v6 ? NR_IP_NETWORK6 : NR_IP_NETWORK4;
-	rule->bits = bits;
-	if (is_v6 && bits >= 96 && memcmp(rule->address, mapped_prefix, 12) == 0) {
-		rule->kind = NR_IP_NETWORK4;
-		rule->bits = bits - 96;
-		memmove(rule->address, rule->address + 12, 4);
-		memset(rule->address + 4, 0, 12);
+		if (length < prefix || memcmp(text, named[i].prefix, prefix) != 0)
+			continue;
+		rule->kind = named[i].kind;
+		rule->pattern = text + prefix;
+		rule->pattern_length = length - prefix;
+		return true;
 	}
-	mask(rule->address, sizeof(rule->address), rule->bits);
-	return NULL;
+	return false;
+}
+
+size_t nr_ip_rule_length(const char *text)
+{
+	struct nr_ip_rule ignored;
+
+	return take_named(text, strlen(text), &ignored) ? strlen(text) : strcspn(text, ",");
 }
 
 const char *nr_ip_rule_parse(const char *from, size_t length, struct nr_ip_rule *rule)
@@ -106,6 +108,8 @@ const char *nr_ip_rule_parse(const char *from, size_t length, struct nr_ip_rule 
 	memset(rule, 0, sizeof(*rule));
 	if (length == 0)
 		return "a rule between the commas is missing";
+	if (take_named(from, length, rule))
+		return rule->pattern_length ? NULL : "the pattern behind the colon is missing";
 	if (length >= sizeof(text) || memchr(from, '\0', length))
 		return "no address is that long";
 	memcpy(text, from, length);
@@ -113,6 +117,7 @@ const char *nr_ip_rule_parse(const char *from, size_t length, struct nr_ip_rule 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		if (strcmp(text, words[i].word) == 0) {
 			rule->kind = words[i].kind;
+			rule->network.address.is_v6 = words[i].is_v6;
 			return NULL;
 		}
 	}
@@ -131,43 +136,18 @@ const char *nr_ip_rule_parse(const char *from, size_t length, struct nr_ip_rule 
 
 /* Matching. */
 
-static bool same_bits(const uint8_t *network, const uint8_t *address, unsigned bits)
-{
-	unsigned whole = bits / 8, rest = bits % 8;
-	uint8_t difference;
-
-	if (memcmp(network, address, whole) != 0)
-		return false;
-	if (rest == 0)
-		return true;
-	difference = network[whole] ^ address[whole];
-	return difference >> (8 - rest) == 0;
-}
-
 static bool in_network(const struct nr_ip_rule *rule, const struct nr_session *session)
 {
-	const uint8_t *address;
-	bool is_v4;
+	struct nr_ip_address address;
 
-	if (session->address.ss_family == AF_INET) {
-		struct sockaddr_in in;
+	return nr_ip_address_of(&session->address, &address) &&
+	       nr_network_has(&rule->network, &address);
+}
 
-		memcpy(&in, &session->address, sizeof(in));
-		return rule->kind == NR_IP_NETWORK4 &&
-		       same_bits(rule->address, (const uint8_t *)&in.sin_addr, rule->bits);
-	}
-	if (session->address.ss_family == AF_INET6) {
-		struct sockaddr_in6 in6;
-
-		memcpy(&in6, &session->address, sizeof(in6));
-		address = in6.sin6_addr.s6_addr;
-		is_v4 = memcmp(address, mapped_prefix, sizeof(mapped_prefix)) == 0;
-		if (is_v4)
-			address += sizeof(mapped_prefix);
-		return is_v4 == (rule->kind == NR_IP_NETWORK4) &&
-		       same_bits(rule->address, address, rule->bits);
-	}
-	return false;
+/* DN is NULL if the client has shown no certificate. */
+static bool is_named(const struct nr_ip_rule *rule, const char *dn)
+{
+	return dn && nr_pattern_matches_dn(rule->pattern, rule->pattern_length, dn);
 }
 
 static bool is_vsock(const struct nr_ip_rule *rule, const struct nr_session *session)
@@ -189,9 +169,12 @@ bool nr_ip_rule_matches(const struct nr_ip_rule *rule, const struct nr_session *
 		return session->address.ss_family == AF_UNIX;
 	case NR_IP_VSOCK:
 		return session->address.ss_family == AF_VSOCK;
-	case NR_IP_NETWORK4:
-	case NR_IP_NETWORK6:
+	case NR_IP_NETWORK:
 		return in_network(rule, session);
+	case NR_IP_DN:
+		return session->tls && is_named(rule, session->tls->subject);
+	case NR_IP_ISSUER_DN:
+		return session->tls && is_named(rule, session->tls->issuer);
 	case NR_IP_PID:
 		return session->has_credentials && session->pid == rule->number;
 	case NR_IP_UID:

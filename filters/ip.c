@@ -32,7 +32,7 @@ static int read_rules(const struct nr_strings *lists, const char *parameter,
 		const char *text = lists->item[i];
 
 		for (;;) {
-			size_t length = strcspn(text, ",");
+			size_t length = nr_ip_rule_length(text);
 			struct nr_ip_rule rule;
 			const char *wrong = nr_ip_rule_parse(text, length, &rule);
 
@@ -126,7 +126,7 @@ static const struct nr_param ip_params[] = {
 const struct nr_layer_type nr_ip_type = {
 	.abi = NR_LAYER_ABI,
 	.name = "ip",
-	.summary = "lets clients in by address, user, group or process",
+	.summary = "lets clients in by address, user, group, process or certificate",
 	.kind = NR_FILTER,
 	.placement = NR_SPREAD,
 	.params = ip_params,

@@ -134,33 +134,37 @@ static struct nr_session client_of(const struct nr_ip_rule *rule)
 	struct sockaddr_in in = { .sin_family = AF_INET };
 	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6 };
 
-	memcpy(&in.sin_addr, rule->address, sizeof(in.sin_addr));
-	memcpy(&in6.sin6_addr, rule->address, sizeof(in6.sin6_addr));
-	if (rule->kind == NR_IP_NETWORK4)
-		memcpy(&session.address, &in, sizeof(in));
-	else
+	memcpy(&in.sin_addr, rule->network.address.bytes, sizeof(in.sin_addr));
+	memcpy(&in6.sin6_addr, rule->network.address.bytes, sizeof(in6.sin6_addr));
+	if (rule->network.address.is_v6)
 		memcpy(&session.address, &in6, sizeof(in6));
+	else
+		memcpy(&session.address, &in, sizeof(in));
 	return session;
 }
 
 static void check_network(const struct nr_ip_rule *rule)
 {
-	bool is_v6 = rule->kind == NR_IP_NETWORK6;
+	const struct nr_network *network = &rule->network;
+	const uint8_t *bytes = network->address.bytes;
+	bool is_v6 = network->address.is_v6;
 	char address[INET6_ADDRSTRLEN], again[INET6_ADDRSTRLEN + 8];
 	struct nr_session session = client_of(rule), nobody = { 0 };
 	struct nr_ip_rule reread;
-	bool mapped = IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)rule->address);
+	bool mapped = IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)bytes);
 
-	assert(rule->bits <= (is_v6 ? 128 : 32));
+	assert(network->bits <= (is_v6 ? 128 : 32));
 	assert(!nr_ip_rule_matches(rule, &nobody));
 	/* ::ffff:0:0/90 and its like: a client that is shown so counts as IPv4. */
 	if (!is_v6 || !mapped)
 		assert(nr_ip_rule_matches(rule, &session));
-	assert(inet_ntop(is_v6 ? AF_INET6 : AF_INET, rule->address, address, sizeof(address)));
-	snprintf(again, sizeof(again), "%s/%u", address, rule->bits);
+	assert(inet_ntop(is_v6 ? AF_INET6 : AF_INET, bytes, address, sizeof(address)));
+	snprintf(again, sizeof(again), "%s/%u", address, network->bits);
 	assert(nr_ip_rule_parse(again, strlen(again), &reread) == NULL);
 	assert(memcmp(&reread, rule, sizeof(reread)) == 0);
 }
+
+static const struct nr_tls_peer peer = { .subject = "CN=a,O=b\\,c", .issuer = "CN=ca" };
 
 static void try_rule(const char *text, size_t length)
 {
@@ -171,11 +175,11 @@ static void try_rule(const char *text, size_t length)
 		assert(wrong[0]);
 		return;
 	}
-	assert(rule.kind <= NR_IP_VSOCK_PORT);
-	if (rule.kind == NR_IP_NETWORK4 || rule.kind == NR_IP_NETWORK6)
+	assert(rule.kind <= NR_IP_ISSUER_DN);
+	if (rule.kind == NR_IP_NETWORK)
 		check_network(&rule);
 	else
-		(void)nr_ip_rule_matches(&rule, &(struct nr_session){ 0 });
+		(void)nr_ip_rule_matches(&rule, &(struct nr_session){ .tls = &peer });
 }
 
 /* Names that are nearly right: the first line is wrong, the others are what there is. */

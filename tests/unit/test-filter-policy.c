@@ -258,6 +258,28 @@ static void rules_for_unix_and_vsock(void **state)
 		     matches("::/0", &nobody) || matches("vsock-cid:0", &nobody));
 }
 
+static void rules_for_certificates(void **state)
+{
+	static const struct nr_tls_peer peer = { .subject = "CN=backup,O=Example",
+						 .issuer = "CN=ca,O=Example" };
+	static const struct nr_tls_peer with_key = { .psk_identity = "CN=backup" };
+	struct nr_session s = inet_session("192.168.2.1");
+	struct layer_test *t = layer_test_open(
+		&options, "ip allow=10.0.0.0/8,dn:CN=backup,* deny=any | memory 1M");
+
+	assert_false(matches("dn:*", &s) || matches("issuer-dn:*", &s));
+	assert_int_equal(admit(t, &s), -EACCES);
+	s.tls = &with_key;
+	assert_false(matches("dn:*", &s) || matches("issuer-dn:*", &s));
+	s.tls = &peer;
+	assert_true(matches("dn:CN=backup,O=Example", &s) && matches("dn:CN=b*,*", &s));
+	assert_true(matches("issuer-dn:CN=ca,*", &s));
+	assert_false(matches("dn:CN=backup", &s) || matches("issuer-dn:CN=backup,*", &s));
+	assert_int_equal(admit(t, &s), 0);
+	leave(t, &s);
+	layer_test_close(t);
+}
+
 static void wrong_rules_are_named(void **state)
 {
 	static const char *const wrong[] = {
@@ -287,6 +309,9 @@ static void wrong_rules_are_named(void **state)
 		"1.2.3.4/0x8",
 		"1.2.3.4/8/8",
 		"gid:99999999999999999999",
+		"dn:",
+		"issuer-dn:",
+		"DN:CN=a",
 	};
 	char longest[300];
 	struct nr_ip_rule rule;
@@ -320,7 +345,7 @@ static void any_text_can_be_parsed(void **state)
 		for (size_t j = 0; j < length; j++)
 			text[j] = letters[layer_random_below(&random, sizeof(letters) - 1)];
 		if (!nr_ip_rule_parse(text, length, &rule))
-			assert_true(rule.bits <= (rule.kind == NR_IP_NETWORK4 ? 32 : 128));
+			assert_true(rule.network.bits <= (rule.network.address.is_v6 ? 128 : 32));
 		free(text);
 	}
 }
@@ -459,6 +484,7 @@ int main(void)
 		cmocka_unit_test(limit_holds_when_many_come_at_once),
 		cmocka_unit_test(rules_for_addresses_and_networks),
 		cmocka_unit_test(rules_for_unix_and_vsock),
+		cmocka_unit_test(rules_for_certificates),
 		cmocka_unit_test(wrong_rules_are_named),
 		cmocka_unit_test(any_text_can_be_parsed),
 		cmocka_unit_test(allow_comes_before_deny),
