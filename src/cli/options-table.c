@@ -204,6 +204,22 @@ const struct nr_option nr_option_table[] = {
 "ports).",
 	},
 	{
+		.name = "access", .value = "FILE",
+		.group = NR_OPTIONS_CLIENTS, .kind = NR_OPTION_PATH, .offset = FIELD(access_file),
+		.help = "rules that say who may use which export",
+		.manual =
+"Read from I<FILE> who may use which export, and whether for reading only: see\n"
+"L</ACCESS>.  B<SIGHUP> makes the server read it again.",
+	},
+	{
+		.name = "access-rule", .value = "RULE",
+		.group = NR_OPTIONS_CLIENTS, .kind = NR_OPTION_LIST, .offset = FIELD(access_rules),
+		.help = "one such rule; may be repeated; they come before those of the file",
+		.manual =
+"One rule as it could stand in the file of B<--access>.  May be given more than once;\n"
+"these rules come before those of the file.",
+	},
+	{
 		.name = "filter", .value = "NAME",
 		.group = NR_OPTIONS_LAYERS, .kind = NR_OPTION_LIST, .offset = FIELD(filters),
 		.help = "put a filter in front of the backend; may be repeated, the first is "

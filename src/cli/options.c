@@ -43,6 +43,7 @@ void nr_options_free(struct nr_options *options)
 	free(options->owned.item);
 	free(options->unix_paths.item);
 	free(options->ports.item);
+	free(options->access_rules.item);
 	free(options->filters.item);
 	free(options->words.item);
 	memset(options, 0, sizeof(*options));
@@ -290,9 +291,9 @@ int nr_options_parse(struct nr_options *options, int argc, char **argv, struct n
 static const char *group_title(enum nr_option_group group)
 {
 	static const char *const titles[NR_OPTION_GROUP_COUNT] = {
-		[NR_OPTIONS_LISTENING] = "Where to serve", [NR_OPTIONS_LAYERS] = "What to serve",
-		[NR_OPTIONS_PROCESS] = "The process",      [NR_OPTIONS_PROTOCOL] = "The protocol",
-		[NR_OPTIONS_INFORMATION] = "Information",
+		[NR_OPTIONS_LISTENING] = "Where to serve", [NR_OPTIONS_CLIENTS] = "Who may come in",
+		[NR_OPTIONS_LAYERS] = "What to serve",     [NR_OPTIONS_PROCESS] = "The process",
+		[NR_OPTIONS_PROTOCOL] = "The protocol",    [NR_OPTIONS_INFORMATION] = "Information",
 	};
 
 	return titles[group];

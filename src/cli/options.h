@@ -46,6 +46,9 @@ struct nr_options {
 	struct nr_strings filters; /* --filter, outermost first */
 	unsigned read_only;
 
+	const char *access_file;        /* --access, absolute; NULL: none */
+	struct nr_strings access_rules; /* --access-rule */
+
 	unsigned foreground;
 	unsigned exit_with_parent;
 	const char *pid_file;    /* absolute; NULL: none */
@@ -70,6 +73,7 @@ struct nr_options {
 
 enum nr_option_group {
 	NR_OPTIONS_LISTENING,
+	NR_OPTIONS_CLIENTS,
 	NR_OPTIONS_LAYERS,
 	NR_OPTIONS_PROCESS,
 	NR_OPTIONS_PROTOCOL,

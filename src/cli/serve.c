@@ -29,6 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "src/cli/access.h"
 #include "src/cli/daemon.h"
 #include "src/cli/listen.h"
 #include "src/cli/pidfile.h"
@@ -46,6 +47,7 @@ struct serving {
 	struct nr_pidfile pidfile;
 	struct nr_pump *pump;
 	struct nr_server *server;
+	struct nr_access *access; /* from the start until the server has it */
 	bool started;
 	bool stopping;
 	bool ignores_hangup;      /* started by nohup */
@@ -194,6 +196,7 @@ static int start_server(struct serving *s, struct nr_error *error)
 	err = nr_server_create(&s->server, &config, error);
 	if (err)
 		return err;
+	nr_server_set_access(s->server, s->access);
 	err = give_listeners(s, error);
 	if (err)
 		return err;
@@ -330,6 +333,7 @@ static void finish(struct serving *s)
 			s->status = 1;
 	}
 	nr_server_destroy(s->server);
+	nr_access_unref(s->access);
 	nr_pump_finish(s->pump, PUMP_GRACE_SECONDS);
 	remove_pidfile(s);
 	nr_sockets_free(&s->listeners);
@@ -368,6 +372,19 @@ static void take_stop(struct serving *s, const struct signalfd_siginfo *signal)
 	s->stopping = true;
 }
 
+/* By hand, or by a terminal that has gone. */
+static void take_hangup(struct serving *s, const struct signalfd_siginfo *signal)
+{
+	if (signal->ssi_code == SI_KERNEL) {
+		/* A server that is not in the background ends. */
+		if (!s->ignores_hangup)
+			take_stop(s, signal);
+		return;
+	}
+	nr_log_reopen();
+	nr_reload_access(s->server, s->options);
+}
+
 static void take_signal(struct serving *s, const struct signalfd_siginfo *signal)
 {
 	switch (signal->ssi_signo) {
@@ -375,11 +392,7 @@ static void take_signal(struct serving *s, const struct signalfd_siginfo *signal
 		take_command_end(s);
 		break;
 	case SIGHUP:
-		/* The terminal is gone: a server that is not in the background ends. */
-		if (signal->ssi_code != SI_KERNEL)
-			nr_log_reopen();
-		else if (!s->ignores_hangup)
-			take_stop(s, signal);
+		take_hangup(s, signal);
 		break;
 	default:
 		take_stop(s, signal);
@@ -419,6 +432,8 @@ static int start(struct serving *s, struct nr_error *error)
 		err = follow_parent(parent, error);
 	if (!err)
 		err = check_plan(s, error);
+	if (!err)
+		err = nr_read_access(&s->access, s->options, error);
 	if (!err)
 		err = nr_sockets_open(&s->listeners, s->options, error);
 	if (!err && in_background(s->options))

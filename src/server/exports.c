@@ -83,10 +83,11 @@ static const struct {
 	{ NR_CAP_RESIZE, true, NBD_FLAG_SEND_RESIZE },
 };
 
-static void make_info(const struct nr_stack *stack, struct nr_export_info *info)
+static void make_info(const struct nr_stack *stack, bool read_only, struct nr_export_info *info)
 {
 	const struct nr_traits *traits = nr_stack_traits(stack);
 
+	read_only = read_only || traits->read_only;
 	*info = (struct nr_export_info){
 		.size = nr_stack_size(stack),
 		.flags = NBD_FLAG_HAS_FLAGS,
@@ -94,7 +95,7 @@ static void make_info(const struct nr_stack *stack, struct nr_export_info *info)
 		.block_preferred = traits->block_preferred,
 		.block_max = traits->advertised_max ? traits->advertised_max : NR_PAYLOAD_MAX,
 	};
-	if (traits->read_only)
+	if (read_only)
 		info->flags |= NBD_FLAG_READ_ONLY;
 	if (traits->rotational)
 		info->flags |= NBD_FLAG_ROTATIONAL;
@@ -102,7 +103,7 @@ static void make_info(const struct nr_stack *stack, struct nr_export_info *info)
 		info->flags |= NBD_FLAG_CAN_MULTI_CONN;
 	for (size_t i = 0; i < sizeof(capability_flags) / sizeof(capability_flags[0]); i++)
 		if (traits->support[capability_flags[i].capability] != NR_NONE &&
-		    !(capability_flags[i].writes && traits->read_only))
+		    !(capability_flags[i].writes && read_only))
 			info->flags |= capability_flags[i].flag;
 }
 
@@ -395,8 +396,12 @@ int nr_export_home(const struct nr_export *e)
 
 /* Tickets. */
 
-static uint32_t refusal_of(int error)
+static uint32_t refusal_of(const struct nr_ticket *ticket, int error)
 {
+	/* SELECTIVETLS: this answer is for INFO and GO alone. */
+	if (ticket->verdict == NR_ACCESS_NEEDS_TLS)
+		return ticket->purpose == NR_EXPORT_CONTEXTS ? NBD_REP_ERR_POLICY
+							     : NBD_REP_ERR_TLS_REQD;
 	switch (error) {
 	case -ENOENT:
 		return NBD_REP_ERR_UNKNOWN;
@@ -410,9 +415,34 @@ static uint32_t refusal_of(int error)
 	}
 }
 
+/* Names are collected for the client of a view. */
+struct listing {
+	struct nr_ticket *ticket;
+	const struct nr_access_view *view;
+};
+
+/* A name may be another one's alias (filter exportname): then both have to be allowed. */
+static bool may_see(const struct listing *l, const char *name)
+{
+	struct nr_exports *t = l->ticket->exports;
+	const char *below;
+
+	if (!l->view->access)
+		return true;
+	if (nr_access_decide(l->view, name).verdict < NR_ACCESS_READ_ONLY)
+		return false;
+	below = t->many ? nr_stack_backend_name(t->prepared, name) : name;
+	return strcmp(below, name) == 0 ||
+	       nr_access_decide(l->view, below).verdict >= NR_ACCESS_READ_ONLY;
+}
+
 static void collect_name(void *context, const char *name, const char *description)
 {
-	struct nr_ticket *ticket = context;
+	const struct listing *l = context;
+	struct nr_ticket *ticket = l->ticket;
+
+	if (!may_see(l, name))
+		return;
 
 	if (ticket->name_count == ticket->name_room) {
 		size_t room = ticket->name_room ? ticket->name_room * 2 : 16;
@@ -430,33 +460,113 @@ static void collect_name(void *context, const char *name, const char *descriptio
 	ticket->name_count++;
 }
 
-static void run_ticket(struct nr_job *job)
+static int list_names(struct nr_ticket *ticket, const struct nr_access_view *view)
 {
-	struct nr_ticket *ticket =
-		(struct nr_ticket *)((char *)job - offsetof(struct nr_ticket, job));
+	struct listing l = { ticket, view };
+
+	return nr_stack_exports(ticket->exports->prepared, collect_name, &l, &ticket->error);
+}
+
+/*
+ * Do the rules let the ticket's client use the export called NAME?  Asked more than
+ * once, the strictest answer counts.  What is denied is answered in the words for
+ * what does not exist (docs/decisions/0016).
+ */
+static int obey_rules(struct nr_ticket *ticket, const struct nr_access_view *view, const char *name)
+{
+	struct nr_access_decision decision;
+
+	if (!view->access)
+		return 0;
+	decision = nr_access_decide(view, name);
+	if (ticket->access[0] && decision.verdict >= ticket->verdict)
+		return 0;
+	ticket->verdict = decision.verdict;
+	nr_access_explain(&decision, ticket->access, sizeof(ticket->access));
+	if (decision.verdict == NR_ACCESS_DENIED)
+		return -ENOENT;
+	if (decision.verdict == NR_ACCESS_NEEDS_TLS)
+		return nr_error_set(&ticket->error, -EACCES, "this export is served over TLS only");
+	return 0;
+}
+
+/* The export that the ticket names, opened; *E holds a reference. */
+static int look_for(struct nr_exports *t, struct nr_ticket *ticket,
+		    const struct nr_access_view *view, struct nr_export **e)
+{
+	const char *name;
+	int err = obey_rules(ticket, view, ticket->name);
+
+	if (!err)
+		err = nr_stack_find(t->prepared, ticket->name, &name, &ticket->error);
+	if (!err && t->many && strcmp(name, ticket->name) != 0)
+		err = obey_rules(ticket, view, name);
+	if (!err)
+		err = acquire(t, name, e, &ticket->error);
+	if (err == -ENOENT && view->access)
+		nr_error_set(&ticket->error, -ENOENT, "there is no such export");
+	return err;
+}
+
+static void answer_ticket(struct nr_ticket *ticket, const struct nr_access_view *view)
+{
 	struct nr_exports *t = ticket->exports;
 	struct nr_export *e = NULL;
-	const char *name;
 	int err;
 
 	if (ticket->listing) {
-		err = nr_stack_exports(t->prepared, collect_name, ticket, &ticket->error);
-		ticket->refusal = err ? refusal_of(err) : 0;
+		err = list_names(ticket, view);
+		ticket->refusal = err ? refusal_of(ticket, err) : 0;
 		return;
 	}
-	err = nr_stack_find(t->prepared, ticket->name, &name, &ticket->error);
-	if (!err)
-		err = acquire(t, name, &e, &ticket->error);
+	err = look_for(t, ticket, view, &e);
 	if (!err) {
 		ticket->export = e;
-		make_info(e->stack, &ticket->info);
+		make_info(e->stack, ticket->verdict == NR_ACCESS_READ_ONLY, &ticket->info);
 		ticket->extents = nr_stack_traits(e->stack)->support[NR_CAP_EXTENTS] != NR_NONE;
 		if (ticket->purpose == NR_EXPORT_GO)
 			err = nr_stack_admit(e->stack, ticket->session, &ticket->error);
 		if (err)
 			ticket->purpose = NR_EXPORT_INFO; /* not let in: nothing to leave */
 	}
-	ticket->refusal = err ? refusal_of(err) : 0;
+	ticket->refusal = err ? refusal_of(ticket, err) : 0;
+}
+
+static void run_ticket(struct nr_job *job)
+{
+	struct nr_ticket *ticket =
+		(struct nr_ticket *)((char *)job - offsetof(struct nr_ticket, job));
+	struct nr_server *server = ticket->exports->server;
+	struct nr_access *access = nr_server_access(server);
+	struct nr_access_view view = { .access = NULL };
+
+	ticket->verdict = NR_ACCESS_READ_WRITE;
+	if (access &&
+	    nr_access_view_make(&view, access, ticket->session, nr_server_can_tls(server)) < 0) {
+		nr_error_system(&ticket->error, -ENOMEM, "the rules of access");
+		ticket->refusal = NBD_REP_ERR_PLATFORM;
+	} else {
+		answer_ticket(ticket, &view);
+	}
+	nr_access_view_clear(&view);
+	nr_access_unref(access);
+}
+
+/* One line says what the rules have decided; that something is refused is no detail. */
+static void log_access(const struct nr_ticket *ticket)
+{
+	const struct nr_session *session = ticket->session;
+	const struct nr_tls_peer *tls = session->tls;
+	const char *proof = tls && tls->psk_identity ? tls->psk_identity
+			    : tls && tls->subject    ? tls->subject
+						     : NULL;
+	/* The options before GO ask for the same; and who may come in is not for everybody. */
+	bool is_detail =
+		ticket->purpose == NR_EXPORT_CONTEXTS || ticket->verdict >= NR_ACCESS_READ_ONLY;
+
+	nr_log(is_detail ? NR_LOG_DEBUG : NR_LOG_WARNING, NR_LOG_CLIENT,
+	       "client %s%s%s%s: export '%s': %s", session->peer, proof ? " (" : "",
+	       proof ? proof : "", proof ? ")" : "", ticket->name, ticket->access);
 }
 
 static void ticket_done(struct nr_job *job)
@@ -464,7 +574,10 @@ static void ticket_done(struct nr_job *job)
 	struct nr_ticket *ticket =
 		(struct nr_ticket *)((char *)job - offsetof(struct nr_ticket, job));
 
-	if (ticket->refusal && ticket->refusal != NBD_REP_ERR_UNKNOWN)
+	if (ticket->access[0])
+		log_access(ticket);
+	if (ticket->refusal && ticket->refusal != NBD_REP_ERR_UNKNOWN &&
+	    ticket->verdict >= NR_ACCESS_READ_ONLY)
 		nr_log(NR_LOG_WARNING, NR_LOG_CLIENT, "client %s: export '%s' refused: %s",
 		       ticket->session->peer, ticket->name ? ticket->name : "", ticket->error.text);
 	if (ticket->export && ticket->purpose != NR_EXPORT_GO) {

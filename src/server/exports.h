@@ -13,6 +13,7 @@
 
 #include "ring/offload.h"
 #include "src/protocol/handshake.h"
+#include "src/server/access.h"
 #include "src/stack/stack.h"
 
 struct nr_export;
@@ -39,6 +40,10 @@ struct nr_ticket {
 	char **names;          /* listing: name, description or NULL, in turn */
 	size_t name_count;     /* pairs */
 	size_t name_room;
+
+	/* What the rules of access say. */
+	enum nr_access_verdict verdict;
+	char access[192]; /* for the log; "": there are no rules */
 
 	struct nr_job job;          /* private */
 	struct nr_exports *exports; /* private */

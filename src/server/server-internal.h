@@ -13,6 +13,9 @@
 const struct nr_handshake_config *nr_server_handshake_config(const struct nr_server *server);
 uint32_t nr_server_spin_ns(const struct nr_server *server);
 struct nr_exports *nr_server_exports(struct nr_server *server);
+/* The rules in force, a reference for the caller; NULL: there are none. */
+struct nr_access *nr_server_access(struct nr_server *server);
+bool nr_server_can_tls(const struct nr_server *server);
 struct nr_shard *nr_server_shard(struct nr_server *server, unsigned index);
 
 /*

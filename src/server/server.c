@@ -35,6 +35,8 @@ struct nr_server {
 	unsigned shard_count;
 	unsigned started; /* shards whose threads run */
 	struct nr_listener *listeners;
+	pthread_mutex_t access_mutex; /* guards the pointer */
+	struct nr_access *access;
 	atomic_uint_fast64_t sessions;
 	atomic_uint holds;
 	atomic_bool stopping;
@@ -64,6 +66,33 @@ uint32_t nr_server_spin_ns(const struct nr_server *server)
 struct nr_exports *nr_server_exports(struct nr_server *server)
 {
 	return server->exports;
+}
+
+struct nr_access *nr_server_access(struct nr_server *server)
+{
+	struct nr_access *access;
+
+	pthread_mutex_lock(&server->access_mutex);
+	access = nr_access_ref(server->access);
+	pthread_mutex_unlock(&server->access_mutex);
+	return access;
+}
+
+void nr_server_set_access(struct nr_server *server, struct nr_access *access)
+{
+	struct nr_access *before;
+
+	nr_access_ref(access);
+	pthread_mutex_lock(&server->access_mutex);
+	before = server->access;
+	server->access = access;
+	pthread_mutex_unlock(&server->access_mutex);
+	nr_access_unref(before);
+}
+
+bool nr_server_can_tls(const struct nr_server *server)
+{
+	return server->config.can_tls;
 }
 
 struct nr_shard *nr_server_shard(struct nr_server *server, unsigned index)
@@ -305,6 +334,7 @@ int nr_server_create(struct nr_server **out, const struct nr_server_config *conf
 
 	if (!server)
 		return nr_error_system(error, -ENOMEM, "the server");
+	pthread_mutex_init(&server->access_mutex, NULL);
 	server->config = *config;
 	if (!server->config.grace_seconds)
 		server->config.grace_seconds = NR_STOP_GRACE_SECONDS;
@@ -375,6 +405,8 @@ void nr_server_destroy(struct nr_server *server)
 	}
 	if (server->ended_fd >= 0)
 		close(server->ended_fd);
+	nr_access_unref(server->access);
+	pthread_mutex_destroy(&server->access_mutex);
 	free(server->end_messages);
 	free(server->shards);
 	free(server);

@@ -16,6 +16,7 @@
 #include "nbdring/error.h"
 #include "ring/ring.h"
 #include "src/protocol/handshake.h"
+#include "src/server/access.h"
 #include "src/stack/stack.h"
 
 struct nr_server;
@@ -28,6 +29,7 @@ struct nr_server_config {
 	unsigned grace_seconds; /* how long stop waits for clients that do not
 					       * take their replies; 0: 10 */
 	bool single;            /* -s: stop when the first connection has ended */
+	bool can_tls;           /* clients can encrypt their connection */
 };
 
 /* How many workers there will be for the option's value; a plan has to say so too. */
@@ -45,6 +47,12 @@ int nr_server_listen(struct nr_server *server, int fd, const char *description,
 		     struct nr_error *error);
 /* Serve one client on FD, a connected stream socket (after start). */
 int nr_server_serve(struct nr_server *server, int fd, struct nr_error *error);
+
+/*
+ * From now on clients who negotiate are let in by ACCESS; those who are in stay.  NULL,
+ * as at first: everybody is.  The server takes a reference of its own.  Any thread.
+ */
+void nr_server_set_access(struct nr_server *server, struct nr_access *access);
 
 int nr_server_start(struct nr_server *server, struct nr_error *error);
 

@@ -263,11 +263,16 @@ int nr_stack_find(struct nr_stack *stack, const char *name, const char **backend
 		nr_error_prefix(error, "%s", layer->type->name);
 		return err;
 	}
-	for (layer = stack->top; layer->below; layer = layer->below)
+	*backend_name = nr_stack_backend_name(stack, name);
+	return 0;
+}
+
+const char *nr_stack_backend_name(struct nr_stack *stack, const char *name)
+{
+	for (struct nr_layer *layer = stack->top; layer->below; layer = layer->below)
 		if (layer->type->name_below)
 			name = layer->type->name_below(layer, name);
-	*backend_name = backend_has_names(stack) ? name : "";
-	return 0;
+	return backend_has_names(stack) ? name : "";
 }
 
 /* Opening, from the bottom up. */

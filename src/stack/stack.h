@@ -87,6 +87,8 @@ int nr_stack_exports(struct nr_stack *prepared, nr_export_fn *each, void *contex
  */
 int nr_stack_find(struct nr_stack *prepared, const char *name, const char **backend_name,
 		  struct nr_error *error);
+/* The same for a NAME that is known to be an export: one that was listed. */
+const char *nr_stack_backend_name(struct nr_stack *prepared, const char *name);
 
 /* Open PLAN for the export NAME.  May block. */
 int nr_stack_open(struct nr_stack **stack, const struct nr_plan *plan, const char *name,
