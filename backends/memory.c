@@ -43,6 +43,7 @@
 #include <string.h>
 
 #include "backends/backends.h"
+#include "backends/memory-copy.h"
 #include "backends/memory-room.h"
 #include "backends/memory-tree.h"
 #include "nbdring/checked.h"
@@ -263,10 +264,14 @@ static void memory_read(struct nr_layer *layer, struct nr_request *req)
 
 static void fill(const struct nr_request *req, uint64_t offset, uint64_t length, uint8_t *to)
 {
-	if (req->operation == NR_WRITE)
-		nr_request_copy_out(req, offset - req->offset, length, to);
-	else
+	uint64_t skip = offset - req->offset;
+
+	if (req->operation != NR_WRITE)
 		memset(to, 0, length);
+	else if (req->segment_count == 1 && req->segments[0].data) /* as it comes from a socket */
+		nr_memory_copy(to, req->segments[0].data + skip, length);
+	else
+		nr_request_copy_out(req, skip, length, to);
 }
 
 /* PAGES have been written to; false: the block had been dropped, all was in vain. */
