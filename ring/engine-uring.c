@@ -18,6 +18,11 @@
  * cancellation of its former use is still queued: entries are carried out in
  * order, so the cancellation comes before the new use and misses.
  *
+ * An owner that looks for a while before it sleeps (spin_ns) sees what is in a socket
+ * sooner by receiving than by being told through the ring.  So one receive at a time may
+ * be kept `aside`: it is tried whenever the owner looks, and goes to the kernel like any
+ * other before the owner sleeps or is in a turn that does not look.
+ *
  * Invariants: `under_way` counts operations with a completion to come, the
  * engine's own read of the eventfd not among them.  That read is armed whenever
  * the owner sleeps.
@@ -43,7 +48,7 @@
 /* The kernel cuts longer transfers; a multiple of every block size. */
 #define TRANSFER_MAX 0x7ff00000u
 
-#define SPIN_LOOKS 32u /* between two looks at the clock */
+#define SPIN_LOOKS 4u  /* between two looks at the clock */
 #define SPIN_MISSES 4u /* in vain in a row, after which … */
 #define SPIN_SKIPS 16u /* … so many sleeps come without looking */
 
@@ -306,16 +311,10 @@ static inline void prepare(const struct nr_engine *e, struct io_uring_sqe *sqe,
 	}
 }
 
-static bool uring_start(struct nr_engine *e, struct nr_completion *c)
+static bool write_entry(struct nr_engine *e, struct nr_completion *c)
 {
-	struct io_uring_sqe *sqe;
+	struct io_uring_sqe *sqe = take_entry(e);
 
-	if (c->operation == NR_RING_SHARE && !(c->flags & NR_ATTEMPT_WAIT)) {
-		nr_uring_share_queue(&e->share, c);
-		e->under_way++;
-		return true;
-	}
-	sqe = take_entry(e);
 	if (unlikely(!sqe))
 		return false;
 	set_descriptor(e, sqe, c->fd);
@@ -328,7 +327,35 @@ static bool uring_start(struct nr_engine *e, struct nr_completion *c)
 		prepare(e, sqe, c);
 		sqe->flags |= IOSQE_ASYNC;
 	}
+	return true;
+}
+
+static inline bool may_stay_aside(const struct nr_engine *e, const struct nr_completion *c)
+{
+	return e->spin_ns && !e->aside && c->operation == NR_RING_RECV && !c->u.io.vector &&
+	       !(c->flags & NR_ATTEMPT_WAIT);
+}
+
+static bool uring_start(struct nr_engine *e, struct nr_completion *c)
+{
+	if (c->operation == NR_RING_SHARE && !(c->flags & NR_ATTEMPT_WAIT))
+		nr_uring_share_queue(&e->share, c);
+	else if (may_stay_aside(e, c))
+		e->aside = c;
+	else if (unlikely(!write_entry(e, c)))
+		return false;
 	e->under_way++;
+	return true;
+}
+
+/* The receive that was kept aside, if any, goes to the kernel; false: no entry for it now. */
+static bool give_aside(struct nr_engine *e)
+{
+	if (likely(!e->aside))
+		return true;
+	if (!write_entry(e, e->aside))
+		return false;
+	e->aside = NULL;
 	return true;
 }
 
@@ -338,8 +365,11 @@ static bool uring_start(struct nr_engine *e, struct nr_completion *c)
  */
 static bool uring_cancel(struct nr_engine *e, struct nr_completion *c)
 {
-	struct io_uring_sqe *sqe = take_entry(e);
+	struct io_uring_sqe *sqe;
 
+	if (unlikely(c == e->aside) && !give_aside(e))
+		return false;
+	sqe = take_entry(e);
 	if (!sqe)
 		return false;
 	sqe->opcode = IORING_OP_ASYNC_CANCEL;
@@ -515,32 +545,78 @@ static inline void relax(void)
 #endif
 }
 
+/* Has the receive that is kept aside come to something?  It is reported in this turn then. */
+static bool try_aside(struct nr_engine *e)
+{
+	struct nr_completion *c = e->aside;
+	ssize_t got;
+
+	if (!c)
+		return false;
+	got = recv(c->fd, c->u.io.single.iov_base, c->u.io.single.iov_len, MSG_DONTWAIT);
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return false;
+	c->flags &= (uint8_t)~MORE_LIKELY;
+	c->result = got < 0 ? -errno : got;
+	e->received = c;
+	e->aside = NULL;
+	return true;
+}
+
+/* Is anything there, in the queue, behind it, or in the socket of the receive kept aside? */
+static bool look(struct nr_engine *e)
+{
+	if (try_aside(e))
+		return true;
+	for (unsigned i = 0; i < SPIN_LOOKS; i++) {
+		if (have_completions(e) || kernel_has_more(e))
+			return true;
+		relax();
+	}
+	return false;
+}
+
 /*
- * Look for completions for a while instead of sleeping: who is asked again at once
- * saves falling asleep and being woken.  When it was in vain some times in a row, the
- * requests come further apart than that, and it is tried now and then only.
+ * Look for a while instead of sleeping: who is asked again at once saves falling asleep
+ * and being woken.  When it was in vain some times in a row, the requests come further
+ * apart than that, and it is tried now and then only (spin_due).
  */
 static bool spin(struct nr_engine *e)
 {
-	uint64_t until;
+	uint64_t until = uring_now(e) + e->spin_ns;
 
-	if (e->spin_skips > 0) {
-		e->spin_skips--;
-		return false;
-	}
-	until = uring_now(e) + e->spin_ns;
 	do {
-		for (unsigned i = 0; i < SPIN_LOOKS; i++) {
-			if (have_completions(e) || kernel_has_more(e)) {
-				e->spin_misses = 0;
-				return true;
-			}
-			relax();
+		if (look(e)) {
+			e->spin_misses = 0;
+			return true;
 		}
 	} while (uring_now(e) < until);
 	if (++e->spin_misses >= SPIN_MISSES)
 		e->spin_skips = SPIN_SKIPS;
 	return false;
+}
+
+/* Instead of a sleep that is due. */
+static bool spin_due(struct nr_engine *e)
+{
+	if (e->spin_ns == 0)
+		return false;
+	if (e->spin_skips == 0)
+		return true;
+	e->spin_skips--;
+	return false;
+}
+
+/* Submits and looks; true when there is something to report, false when to sleep. */
+static bool submit_and_look(struct nr_engine *e, unsigned submit)
+{
+	if (submit > 0)
+		enter(e, submit, 0);
+	if (!have_completions(e))
+		return spin(e);
+	/* No time to look for long: this one would otherwise wait for a quiet turn. */
+	(void)try_aside(e);
+	return true;
 }
 
 static void report_shared(struct nr_engine *e)
@@ -554,10 +630,20 @@ static void report_shared(struct nr_engine *e)
 	}
 }
 
+static void report_received(struct nr_engine *e)
+{
+	struct nr_completion *c = e->received;
+
+	e->received = NULL;
+	e->under_way--;
+	nr_ring_attempt_done(e->ring, c, c->result);
+}
+
 static void uring_turn(struct nr_engine *e, bool wait)
 {
 	struct io_uring_cq *cq = &e->uring.cq;
 	unsigned submit, head, tail;
+	bool looks;
 
 	if (unlikely(!e->begun))
 		nr_uring_begin(e);
@@ -568,13 +654,17 @@ static void uring_turn(struct nr_engine *e, bool wait)
 	/* Without the read nobody could wake us: submit only, sleep next time. */
 	if (unlikely(!arm_wake(e)))
 		wait = false;
+	looks = wait && spin_due(e);
+	if (!looks && unlikely(!give_aside(e)))
+		wait = false;
 	submit = publish(e);
 	e->hastened = 0;
 	e->haste = HASTE_FIRST;
-	if (wait && e->spin_ns) {
-		enter(e, submit, 0);
-		submit = 0;
-		wait = !have_completions(e) && !spin(e);
+	if (looks) {
+		wait = !submit_and_look(e, submit);
+		if (wait && !give_aside(e))
+			wait = false;
+		submit = wait ? publish(e) : 0;
 	}
 	if (have_completions(e))
 		wait = false;
@@ -589,6 +679,8 @@ static void uring_turn(struct nr_engine *e, bool wait)
 	io_uring_smp_store_release(cq->khead, tail);
 	if (unlikely(e->share.made))
 		report_shared(e);
+	if (e->received)
+		report_received(e);
 }
 
 /* Forgets all completions that are there. */
@@ -614,6 +706,8 @@ void nr_uring_drain(struct nr_engine *e)
 	struct io_uring_sqe *sqe;
 
 	e->under_way -= nr_uring_share_forget(&e->share);
+	e->under_way -= e->aside != NULL;
+	e->aside = NULL;
 	for (bool again = false; e->under_way > 0 || e->wake_armed; again = true) {
 		/* What one pass did not find is on its way, or a disk works on it. */
 		if (again)

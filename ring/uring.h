@@ -81,6 +81,8 @@ struct nr_engine {
 
 	uint32_t spin_ns;                 /* 0: sleep at once */
 	unsigned spin_misses, spin_skips; /* in vain, in a row; sleeps to come without looking */
+	struct nr_completion *aside;      /* a receive that the owner tries itself as it looks */
+	struct nr_completion *received;   /* that came to something: to be reported in this turn */
 };
 
 /* uring-setup.c */

@@ -54,10 +54,11 @@ static inline int64_t operation_wait(struct nr_ring *ring, struct operation *o)
 	return o->result;
 }
 
-static inline struct nr_ring *ring_new(unsigned entries)
+static inline struct nr_ring *ring_new_spinning(unsigned entries, uint32_t spin_ns)
 {
 	struct nr_ring_options options = {
 		.entries = entries,
+		.spin_ns = spin_ns,
 		.arena_bytes = 16 * MIB,
 		.pinned_bytes = 4 * MIB,
 	};
@@ -69,6 +70,11 @@ static inline struct nr_ring *ring_new(unsigned entries)
 		print_error("%s\n", error.text);
 	assert_int_equal(result, 0);
 	return ring;
+}
+
+static inline struct nr_ring *ring_new(unsigned entries)
+{
+	return ring_new_spinning(entries, 0);
 }
 
 static inline int ring_setup(void **state)
