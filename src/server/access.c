@@ -98,12 +98,14 @@ static enum meaning means_client(const struct nr_access *access, const struct nr
 				 const struct nr_session *session,
 				 const struct nr_ip_address *address)
 {
-	const struct nr_access_condition *c = &access->conditions[rule->first];
 	uint32_t unmet = rule->kinds;
 
-	for (uint32_t i = 0; i < rule->condition_count; i++)
-		if ((unmet & BIT(c[i].kind)) && is_met(&c[i], session, address))
-			unmet &= ~BIT(c[i].kind);
+	for (uint32_t i = 0; i < rule->condition_count; i++) {
+		const struct nr_access_condition *c = &access->conditions[rule->first + i];
+
+		if ((unmet & BIT(c->kind)) && is_met(c, session, address))
+			unmet &= ~BIT(c->kind);
+	}
 	if (!unmet)
 		return MEANS;
 	return !session->tls && !(unmet & ~TLS_KINDS) ? MEANS_WITH_TLS : MEANS_NOT;
@@ -278,15 +280,15 @@ static enum meaning means_name(const struct nr_access_view *view,
 static enum meaning means_export(const struct nr_access_view *view,
 				 const struct nr_access_rule *rule, const char *name)
 {
-	const struct nr_access_condition *c = &view->access->conditions[rule->first];
 	enum meaning best = rule->kinds & BIT(NR_ACCESS_EXPORT) ? MEANS_NOT : MEANS;
 
 	for (uint32_t i = 0; best != MEANS && i < rule->condition_count; i++) {
+		const struct nr_access_condition *c = &view->access->conditions[rule->first + i];
 		enum meaning meaning;
 
-		if (c[i].kind != NR_ACCESS_EXPORT)
+		if (c->kind != NR_ACCESS_EXPORT)
 			continue;
-		meaning = means_name(view, &c[i], name);
+		meaning = means_name(view, c, name);
 		if (meaning > best)
 			best = meaning;
 	}
