@@ -13,19 +13,27 @@
 #include "nbdring/error.h"
 #include "src/cli/options.h"
 
+enum nr_socket_kind { NR_SOCKET_UNIX, NR_SOCKET_TCP, NR_SOCKET_VSOCK };
+
 struct nr_socket {
-	int fd;       /* -1 when it was given to the server */
-	bool extra;   /* a further socket of the same TCP port as the one before it */
-	bool chosen;  /* the system chose the port, or the path: nobody knows it yet */
-	char *path;   /* Unix: absolute; NULL for TCP */
-	char *folder; /* Unix: the private folder it is in, or NULL */
-	dev_t device; /* Unix: the socket file that was made */
+	enum nr_socket_kind kind;
+	int fd;      /* -1 when it was given to the server */
+	bool extra;  /* a further socket of the same TCP port as the one before it */
+	bool chosen; /* the system chose the port, or the path: nobody knows it yet */
+	char *label; /* what systemd calls it, or NULL */
+	char *path;  /* Unix: absolute, or the abstract name, which may hold NULs */
+	size_t path_length;
+	bool abstract; /* Unix: a name without a file */
+	char *folder;  /* Unix: the private folder it is in, or NULL */
+	dev_t device;  /* Unix: the socket file that was made; an inode of 0: none was */
 	ino_t inode;
 	char *host;    /* TCP: how a client may write it in a URI */
-	unsigned port; /* TCP */
+	unsigned cid;  /* vsock: the same */
+	unsigned port; /* TCP, vsock */
 };
 
-/* Unix sockets first, then TCP ports, each in the order of the command line. */
+/* Unix sockets first, then TCP ports, then vsock ports, each in the order of the command line;
+ * or what systemd has opened, in its order. */
 struct nr_sockets {
 	struct nr_socket *item;
 	size_t count;
@@ -41,10 +49,15 @@ void nr_sockets_remove(struct nr_sockets *listeners);
 void nr_sockets_free(struct nr_sockets *listeners);
 
 /* The first listener of a kind, or NULL. */
-const struct nr_socket *nr_sockets_unix(const struct nr_sockets *listeners);
-const struct nr_socket *nr_sockets_tcp(const struct nr_sockets *listeners);
+const struct nr_socket *nr_sockets_first(const struct nr_sockets *listeners,
+					 enum nr_socket_kind kind);
 
-/* The NBD URI of an export on this listener.  The caller frees it; NULL: no memory. */
-char *nr_socket_uri(const struct nr_socket *listener, const char *export_name);
+/*
+ * The NBD URI of an export on this listener; TLS: clients must encrypt.  The caller
+ * frees it; NULL: no memory.
+ */
+char *nr_socket_uri(const struct nr_socket *listener, const char *export_name, bool tls);
+/* What the log calls it: the URI, and its label.  The caller frees it; NULL: no memory. */
+char *nr_socket_describe(const struct nr_socket *listener, bool tls);
 
 #endif

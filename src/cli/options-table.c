@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
+#include <net/if.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -19,7 +21,7 @@
 
 #define WORKERS_MAX 1024
 #define SPIN_MAX 10000 /* microseconds */
-#define PORT_MAX 65535
+#define MODE_MAX 0777
 
 static int take_number(const char *option, const char *value, uint64_t max, unsigned *field,
 		       struct nr_error *error)
@@ -49,17 +51,28 @@ static int take_mask(struct nr_options *options, const char *value, struct nr_er
 	return take_number("--mask-handshake", value, UINT16_MAX, &options->handshake_mask, error);
 }
 
-/* Names of services are looked up when the socket is made. */
+/*
+ * Names of services are looked up when the socket is made.  What is too large for TCP
+ * may be for vsock.
+ */
 static int take_port(struct nr_options *options, const char *value, struct nr_error *error)
 {
 	uint64_t number;
 
 	if (value[0] == '\0' || (strspn(value, "-0123456789") == strlen(value) &&
-				 (nr_parse_uint(value, &number) || number > PORT_MAX)))
+				 (nr_parse_uint(value, &number) || number >= UINT32_MAX)))
 		return nr_error_set(error, -EINVAL,
 				    "--port=%s is not possible: write a number from 0 to %d", value,
-				    PORT_MAX);
+				    UINT16_MAX);
 	return nr_strings_add(&options->ports, value, error);
+}
+
+static int take_vsock(struct nr_options *options, const char *value, struct nr_error *error)
+{
+	if (value)
+		return nr_strings_add(&options->vsocks, value, error);
+	options->ports_are_vsock = 1;
+	return 0;
 }
 
 static int take_unix(struct nr_options *options, const char *value, struct nr_error *error)
@@ -68,6 +81,34 @@ static int take_unix(struct nr_options *options, const char *value, struct nr_er
 		return nr_error_set(error, -EINVAL,
 				    "--unix needs a path, or - for a private socket");
 	return nr_strings_add(&options->unix_paths, value, error);
+}
+
+static int take_unix_mode(struct nr_options *options, const char *value, struct nr_error *error)
+{
+	unsigned mode = 0;
+
+	for (const char *digit = value; *digit && mode <= MODE_MAX; digit++)
+		mode = *digit >= '0' && *digit <= '7' ? mode * 8 + (unsigned)(*digit - '0')
+						      : MODE_MAX + 1;
+	if (value[0] == '\0' || mode > MODE_MAX)
+		return nr_error_set(error, -EINVAL,
+				    "--unix-mode=%s is not possible: write an octal number up to "
+				    "0777, such as 0660",
+				    value);
+	options->has_unix_mode = 1;
+	options->unix_mode = mode;
+	return 0;
+}
+
+static int take_interface(struct nr_options *options, const char *value, struct nr_error *error)
+{
+	if (value[0] == '\0' || strlen(value) >= IFNAMSIZ)
+		return nr_error_set(error, -EINVAL,
+				    "--interface=%s is no name of a network interface: those have "
+				    "from 1 to %d bytes",
+				    value, IFNAMSIZ - 1);
+	options->interface = value;
+	return 0;
 }
 
 static int take_log(struct nr_options *options, const char *value, struct nr_error *error)
@@ -134,17 +175,41 @@ const struct nr_option nr_option_table[] = {
 	{
 		.name = "unix", .letter = 'U', .value = "PATH",
 		.group = NR_OPTIONS_LISTENING, .kind = NR_OPTION_CALL, .take = take_unix,
-		.help = "serve on a Unix socket; - makes a private one; may be repeated",
+		.help = "serve on a Unix socket; - makes a private one, @NAME an abstract one; may "
+			"be repeated",
 		.manual =
 "Serve on the Unix socket I<PATH>, and remove it at the end.  May be given more\n"
-"than once, and together with B<-p>.\n\n"
-"A socket file that is left from a server that is gone is replaced.  One on which\n"
-"a server still answers, or a file that is no socket, is left alone and the start\n"
-"fails.  The socket gets the permissions that the umask leaves; to keep other\n"
-"users out, put it into a folder that they may not enter.\n\n"
+"than once, and together with B<-p> and B<--vsock>.\n\n"
+"A socket file that is left from a server that is gone is replaced, also when two\n"
+"servers start at the same moment: one of them gets it.  One on which a server still\n"
+"answers, or a file that is no socket, is left alone and the start fails.  The socket\n"
+"gets the permissions that the umask leaves, or those of B<--unix-mode>.\n\n"
 "With C<-> as I<PATH> the socket gets a random name in a new folder that only this\n"
 "user may enter.  Both go at the end.  This is useful with B<--run> and\n"
-"B<--print-uri>.",
+"B<--print-uri>.\n\n"
+"With C<@> and a name as I<PATH> the socket is abstract: it has no file, and goes\n"
+"with the server however that ends.  It has no permissions either: every process in\n"
+"the same network namespace can connect.  In an NBD URI the C<@> is C<%00>; not every\n"
+"client understands that.",
+	},
+	{
+		.name = "unix-mode", .value = "MODE",
+		.group = NR_OPTIONS_LISTENING, .kind = NR_OPTION_CALL, .take = take_unix_mode,
+		.help = "permissions of Unix sockets, in octal; what the umask leaves by default",
+		.manual =
+"The permissions of the Unix sockets, an octal number such as 0660, whatever the\n"
+"umask.  Who may write to a socket may connect to it.  The socket has them from the\n"
+"moment it is there.",
+	},
+	{
+		.name = "unix-owner", .value = "USER:GROUP",
+		.group = NR_OPTIONS_LISTENING, .kind = NR_OPTION_TEXT, .offset = FIELD(unix_owner),
+		.help = "whom Unix sockets belong to: USER, USER:GROUP or :GROUP",
+		.manual =
+"Give the Unix sockets to I<USER> and I<GROUP>, names or numbers, either of which can\n"
+"be left out (C<USER>, C<:GROUP>).  To give them to another user takes root's powers.\n"
+"Nobody can connect before that is done.  The folder of a private socket (B<-U ->) is\n"
+"given away too.",
 	},
 	{
 		.name = "port", .letter = 'p', .value = "PORT",
@@ -152,20 +217,28 @@ const struct nr_option nr_option_table[] = {
 		.help = "serve on a TCP port; 0 lets the system choose; may be repeated",
 		.manual =
 "Serve on the TCP port I<PORT>, a number or the name of a service.  May be given\n"
-"more than once, and together with B<-U>.  Without B<-U>, B<-p>, B<-s> and B<--run>\n"
-"the port is 10809.\n\n"
+"more than once, and together with B<-U> and B<--vsock>.  Without any of them, B<-s>,\n"
+"B<--run> and sockets of systemd the port is 10809.\n\n"
 "With 0 the system chooses a free port.  It is logged, and shown by B<--print-uri>\n"
 "and as C<$port> in B<--run>.",
 	},
 	{
 		.name = "ipaddr", .aliases = { "ip-addr" }, .letter = 'i', .value = "ADDRESS",
-		.group = NR_OPTIONS_LISTENING, .kind = NR_OPTION_TEXT, .offset = FIELD(address),
-		.help = "the address that TCP ports are served on; all by default",
+		.group = NR_OPTIONS_LISTENING, .kind = NR_OPTION_LIST, .offset = FIELD(addresses),
+		.help = "the address that TCP ports are served on; all by default; may be repeated",
 		.manual =
 "Serve TCP ports on I<ADDRESS> only: an IPv4 or IPv6 address, or a name that leads\n"
-"to some.  By default the server listens on every address of the machine.  There\n"
-"is no encryption and no password, so choose an address that only the clients can\n"
-"reach.",
+"to some.  Given more than once, each port is served on each of the addresses.  By\n"
+"default the server listens on every address of the machine.  There is no encryption\n"
+"and no password, so choose an address that only the clients can reach.",
+	},
+	{
+		.name = "interface", .value = "NAME",
+		.group = NR_OPTIONS_LISTENING, .kind = NR_OPTION_CALL, .take = take_interface,
+		.help = "serve TCP ports to clients that come by this network interface only",
+		.manual =
+"Serve TCP ports only to clients that come by the network interface I<NAME>, whatever\n"
+"addresses it has now or later.  Together with B<-i> both must fit.",
 	},
 	{
 		.name = "ipv4-only", .letter = '4',
@@ -180,6 +253,21 @@ const struct nr_option nr_option_table[] = {
 		.number = AF_INET6,
 		.help = "TCP over IPv6 only",
 		.manual = "Use IPv6 only for TCP ports.  Of B<-4> and B<-6> the last one counts.",
+	},
+	{
+		.name = "vsock", .value = "[CID:]PORT", .value_optional = true,
+		.group = NR_OPTIONS_LISTENING, .kind = NR_OPTION_CALL, .take = take_vsock,
+		.help = "serve on a vsock port, to virtual machines or to their host; may be "
+			"repeated",
+		.manual =
+"Serve on vsock, by which a virtual machine and its host talk without a network.\n\n"
+"With a value, serve on the vsock port I<PORT>, a number below 4294967295; 0 lets the\n"
+"system choose.  May be given more than once, and together with B<-U> and B<-p>.\n"
+"With I<CID> in front only clients that address the machine by that number are served,\n"
+"for example C<--vsock=1:10809> for those on the machine itself (which takes the kernel\n"
+"module vsock_loopback).\n\n"
+"Without a value, it makes the ports of B<-p>, and the port 10809 where there is no\n"
+"B<-p>, vsock ports instead of TCP ports.",
 	},
 	{
 		.name = "single", .aliases = { "stdin" }, .letter = 's',
@@ -200,8 +288,8 @@ const struct nr_option nr_option_table[] = {
 		.help = "print the address of each listener when ready",
 		.manual =
 "When clients can connect, print the NBD URI of each listener on standard output,\n"
-"one on each line, in the order of the command line (Unix sockets before TCP\n"
-"ports).",
+"one on each line, in the order of the command line (Unix sockets before TCP ports\n"
+"before vsock ports).",
 	},
 	{
 		.name = "access", .value = "FILE",
@@ -263,17 +351,17 @@ const struct nr_option nr_option_table[] = {
 		.manual =
 "Run I<COMMAND> with F</bin/sh> when clients can connect, and end when it ends,\n"
 "with its exit status (128 and the signal's number if a signal ended it).  Without\n"
-"B<-U> and B<-p>, a private socket is used as with B<-U ->.  The server stays in\n"
+"B<-U>, B<-p> and B<--vsock>, a private socket is used as with B<-U ->.  The server stays in\n"
 "the foreground.  Ctrl-C is left to the command.\n\n"
 "These shell variables are set.  They are not exported.\n\n"
 "=over 4\n\n"
 "=item C<$uri>, C<$nbd>\n\n"
-"The NBD URI: of the first Unix socket, or else of the first TCP port.  Quote it,\n"
-"since it can hold a C<?>.\n\n"
+"The NBD URI: of the first Unix socket, or else of the first TCP port, or else of the\n"
+"first vsock port.  Quote it, since it can hold a C<?>.\n\n"
 "=item C<$unixsocket>\n\n"
-"The path of the first Unix socket, or nothing.\n\n"
+"The path of the first Unix socket (C<@> and the name of an abstract one), or nothing.\n\n"
 "=item C<$port>\n\n"
-"The number of the first TCP port, or nothing.\n\n"
+"The number of the first TCP port, or else of the first vsock port, or nothing.\n\n"
 "=item C<$exportname>\n\n"
 "What B<-e> gave, or nothing.\n\n"
 "=back",

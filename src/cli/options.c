@@ -43,6 +43,8 @@ void nr_options_free(struct nr_options *options)
 	free(options->owned.item);
 	free(options->unix_paths.item);
 	free(options->ports.item);
+	free(options->addresses.item);
+	free(options->vsocks.item);
 	free(options->access_rules.item);
 	free(options->filters.item);
 	free(options->words.item);
@@ -184,6 +186,13 @@ static int explain(int verdict, char **argv, struct nr_error *error)
 	return unknown_long(argv[optind - 1], error);
 }
 
+static int argument_of(const struct nr_option *option)
+{
+	if (!option->value)
+		return no_argument;
+	return option->value_optional ? optional_argument : required_argument;
+}
+
 /* getopt's own tables, made from ours. */
 struct getopt_tables {
 	struct option *names;
@@ -208,7 +217,7 @@ static int make_tables(struct getopt_tables *tables, struct nr_error *error)
 		for (unsigned n = 0; (name = option_name(option, n)) != NULL; n++)
 			tables->names[count++] = (struct option){
 				.name = name,
-				.has_arg = option->value ? required_argument : no_argument,
+				.has_arg = argument_of(option),
 				.val = LONG_BASE + (int)i,
 			};
 		if (!option->letter)
@@ -249,20 +258,69 @@ static int parse(struct nr_options *options, int argc, char **argv,
 	return 0;
 }
 
-/* Options that contradict each other. */
-static int check(const struct nr_options *options, struct nr_error *error)
+/* Options about TCP ports that there are none of, and the like. */
+static int check_listening(const struct nr_options *options, struct nr_error *error)
 {
-	bool listens = options->unix_paths.count || options->ports.count;
+	bool has_ports = options->ports.count > 0, has_tcp;
+	uint64_t number;
 
-	if (options->single && (listens || options->address || options->run))
-		return nr_error_set(error, -EINVAL,
-				    "-s serves one client on standard input and output, so it does "
-				    "not go with -U, -p, -i or --run");
-	if (options->address && !options->ports.count && (listens || options->run))
+	/* Without a word about where, it is a TCP port, unless --run makes it a Unix socket. */
+	has_tcp = !options->ports_are_vsock &&
+		  (has_ports ||
+		   !(options->unix_paths.count || options->vsocks.count || options->run));
+	if (options->addresses.count && !has_tcp)
 		return nr_error_set(error, -EINVAL,
 				    "-i names an address but no TCP port is served here; add -p "
 				    "PORT or leave -i out");
+	if (options->interface && !has_tcp)
+		return nr_error_set(error, -EINVAL,
+				    "--interface is for TCP ports but none is served here; add -p "
+				    "PORT or leave --interface out");
+	for (size_t i = 0; has_tcp && i < options->ports.count; i++)
+		if (nr_parse_uint(options->ports.item[i], &number) == 0 && number > UINT16_MAX)
+			return nr_error_set(error, -EINVAL,
+					    "--port=%s is not possible: write a number from 0 to "
+					    "%d",
+					    options->ports.item[i], UINT16_MAX);
 	return 0;
+}
+
+static int check_unix(const struct nr_options *options, struct nr_error *error)
+{
+	const char *option = options->has_unix_mode ? "--unix-mode"
+			     : options->unix_owner  ? "--unix-owner"
+						    : NULL;
+
+	if (!option)
+		return 0;
+	/* One that seems to be protected and is not would be worse than none. */
+	for (size_t i = 0; i < options->unix_paths.count; i++)
+		if (options->unix_paths.item[i][0] == '@')
+			return nr_error_set(error, -EINVAL,
+					    "%s cannot protect %s: an abstract socket has neither "
+					    "mode nor owner; use one with a path",
+					    option, options->unix_paths.item[i]);
+	if (!options->unix_paths.count && !options->run)
+		return nr_error_set(error, -EINVAL,
+				    "%s is for Unix sockets but none is served here; add -U PATH "
+				    "or leave it out",
+				    option);
+	return 0;
+}
+
+/* Options that contradict each other. */
+static int check(const struct nr_options *options, struct nr_error *error)
+{
+	bool listens = options->unix_paths.count || options->ports.count || options->vsocks.count ||
+		       options->ports_are_vsock;
+	int err;
+
+	if (options->single && (listens || options->addresses.count || options->run))
+		return nr_error_set(error, -EINVAL,
+				    "-s serves one client on standard input and output, so it does "
+				    "not go with -U, -p, -i, --vsock or --run");
+	err = check_listening(options, error);
+	return err ? err : check_unix(options, error);
 }
 
 int nr_options_parse(struct nr_options *options, int argc, char **argv, struct nr_error *error)
@@ -307,8 +365,9 @@ static void help_row(FILE *to, const struct nr_option *option)
 		snprintf(left, sizeof(left), "-%c, --%s%s%s", option->letter, option->name,
 			 option->value ? "=" : "", option->value ? option->value : "");
 	else
-		snprintf(left, sizeof(left), "    --%s%s%s", option->name, option->value ? "=" : "",
-			 option->value ? option->value : "");
+		snprintf(left, sizeof(left), "    --%s%s%s%s%s", option->name,
+			 option->value_optional ? "[" : "", option->value ? "=" : "",
+			 option->value ? option->value : "", option->value_optional ? "]" : "");
 	nr_print_help_row(to, left, option->help);
 }
 
@@ -321,10 +380,10 @@ static void manual_row(FILE *to, const struct nr_option *option)
 	else if (option->letter)
 		fprintf(to, "=item B<-%c>\n\n", option->letter);
 	for (unsigned n = 0; (name = option_name(option, n)) != NULL; n++) {
+		if (!option->value || option->value_optional)
+			fprintf(to, "=item B<--%s>\n\n", name);
 		if (option->value)
 			fprintf(to, "=item B<--%s>=I<%s>\n\n", name, option->value);
-		else
-			fprintf(to, "=item B<--%s>\n\n", name);
 	}
 	fprintf(to, "%s\n\n", option->manual);
 }

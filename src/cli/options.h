@@ -9,6 +9,7 @@
 #ifndef SRC_CLI_OPTIONS_H
 #define SRC_CLI_OPTIONS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -36,10 +37,16 @@ enum nr_action {
 struct nr_options {
 	unsigned action; /* enum nr_action */
 
-	struct nr_strings unix_paths; /* -U; "-" is a private one */
+	struct nr_strings unix_paths; /* -U; "-" is a private one, "@NAME" an abstract one */
+	unsigned has_unix_mode;       /* --unix-mode was given */
+	unsigned unix_mode;           /* at most 0777 */
+	const char *unix_owner;       /* as nr_owner_find wants it; NULL: not given */
 	struct nr_strings ports;      /* -p; numbers or names of services */
-	const char *address;          /* -i; NULL: every address */
+	struct nr_strings addresses;  /* -i; none: every address */
+	const char *interface;        /* --interface; NULL: any */
 	unsigned family;              /* AF_UNSPEC, AF_INET, AF_INET6 */
+	struct nr_strings vsocks;     /* --vsock=PORT, --vsock=CID:PORT */
+	unsigned ports_are_vsock;     /* --vsock: those of -p, and the default one */
 	unsigned single;              /* -s */
 	unsigned print_uri;
 
@@ -98,6 +105,7 @@ struct nr_option {
 	const char *aliases[NR_OPTION_ALIASES]; /* further long names */
 	char letter;                            /* short name; 0: none */
 	const char *value;                      /* placeholder; NULL: takes no value */
+	bool value_optional;                    /* take() may get NULL; only as --name=VALUE */
 	enum nr_option_group group;
 	enum nr_option_kind kind;
 	size_t offset;

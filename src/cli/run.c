@@ -55,25 +55,40 @@ static bool assign(FILE *to, const char *name, const char *value)
 	return true;
 }
 
-static bool assign_all(FILE *to, const struct nr_sockets *listeners, const char *export_name)
+/* What a program calls the socket; the caller frees it. */
+static char *socket_name(const struct nr_socket *listener)
 {
-	const struct nr_socket *socket = nr_sockets_unix(listeners);
-	const struct nr_socket *tcp = nr_sockets_tcp(listeners);
-	char *uri = nr_socket_uri(socket ? socket : tcp, export_name);
+	char *name;
+
+	if (!listener)
+		return strdup("");
+	return asprintf(&name, "%s%s", listener->abstract ? "@" : "", listener->path) < 0 ? NULL
+											  : name;
+}
+
+static bool assign_all(FILE *to, const struct nr_sockets *listeners, const char *export_name,
+		       bool tls)
+{
+	const struct nr_socket *local = nr_sockets_first(listeners, NR_SOCKET_UNIX);
+	const struct nr_socket *tcp = nr_sockets_first(listeners, NR_SOCKET_TCP);
+	const struct nr_socket *numbered = tcp ? tcp : nr_sockets_first(listeners, NR_SOCKET_VSOCK);
+	char *uri = nr_socket_uri(local ? local : numbered, export_name, tls);
+	char *name = socket_name(local);
 	char port[16] = "";
 	bool fits;
 
-	if (tcp)
-		snprintf(port, sizeof(port), "%u", tcp->port);
-	fits = uri && assign(to, "uri", uri) && assign(to, "nbd", uri) &&
-	       assign(to, "unixsocket", socket ? socket->path : NULL) && assign(to, "port", port) &&
+	if (numbered)
+		snprintf(port, sizeof(port), "%u", numbered->port);
+	fits = uri && name && assign(to, "uri", uri) && assign(to, "nbd", uri) &&
+	       assign(to, "unixsocket", name) && assign(to, "port", port) &&
 	       assign(to, "exportname", export_name);
+	free(name);
 	free(uri);
 	return fits;
 }
 
 static char *make_script(const char *command, const struct nr_sockets *listeners,
-			 const char *export_name, unsigned long open_files)
+			 const char *export_name, bool tls, unsigned long open_files)
 {
 	char *script = NULL;
 	size_t length;
@@ -85,7 +100,7 @@ static char *make_script(const char *command, const struct nr_sockets *listeners
 	/* The server has raised its limit; programs that use select(2) must not. */
 	if (open_files)
 		fprintf(to, "ulimit -S -n %lu\n", open_files);
-	fits = assign_all(to, listeners, export_name);
+	fits = assign_all(to, listeners, export_name, tls);
 	fprintf(to, "%s\n", command);
 	if (fclose(to) == 0 && fits)
 		return script;
@@ -117,9 +132,10 @@ static int spawn(pid_t *pid, char *script)
 }
 
 int nr_run_start(pid_t *pid, const char *command, const struct nr_sockets *listeners,
-		 const char *export_name, unsigned long open_files, struct nr_error *error)
+		 const char *export_name, bool tls, unsigned long open_files,
+		 struct nr_error *error)
 {
-	char *script = make_script(command, listeners, export_name, open_files);
+	char *script = make_script(command, listeners, export_name, tls, open_files);
 	int err;
 
 	if (!script)

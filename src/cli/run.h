@@ -11,11 +11,12 @@
 #include "src/cli/listen.h"
 
 /*
- * Start COMMAND in a shell, with variables that say how to reach LISTENERS, no
- * signal blocked, and OPEN_FILES as its limit of open files (0: as it is).
+ * Start COMMAND in a shell, with variables that say how to reach LISTENERS
+ * (TLS: encrypted), no signal blocked, and OPEN_FILES as its limit of open files (0: as it is).
  */
 int nr_run_start(pid_t *pid, const char *command, const struct nr_sockets *listeners,
-		 const char *export_name, unsigned long open_files, struct nr_error *error);
+		 const char *export_name, bool tls, unsigned long open_files,
+		 struct nr_error *error);
 
 /* wait(2)'s STATUS as a shell would report it: 128 and the signal's number. */
 int nr_run_exit_status(int status);

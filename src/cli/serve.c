@@ -51,6 +51,7 @@ struct serving {
 	bool started;
 	bool stopping;
 	bool ignores_hangup;      /* started by nohup */
+	bool must_encrypt;        /* clients must: the addresses that they are told say so */
 	int signals;              /* signalfd */
 	unsigned long open_files; /* the soft limit we found, if it was raised; else 0 */
 	pid_t command;            /* --run; 0: none, or ended */
@@ -103,8 +104,11 @@ static int follow_parent(pid_t parent, struct nr_error *error)
 	return 0;
 }
 
-static bool in_background(const struct nr_options *options)
+/* The listeners are open. */
+static bool in_background(const struct serving *s)
 {
+	const struct nr_options *options = s->options;
+
 	return !options->foreground && !options->run && !options->single &&
 	       !options->exit_with_parent;
 }
@@ -164,14 +168,12 @@ static int give_listeners(struct serving *s, struct nr_error *error)
 
 	for (size_t i = 0; !err && i < s->listeners.count; i++) {
 		struct nr_socket *listener = &s->listeners.item[i];
-		char *uri = NULL;
+		char *text = nr_socket_describe(listener, s->must_encrypt);
 		int fd = listener->fd;
 
-		if (!listener->extra)
-			uri = nr_socket_uri(listener, "");
 		listener->fd = -1;
-		err = nr_server_listen(s->server, fd, uri ? uri : "TCP", error);
-		free(uri);
+		err = nr_server_listen(s->server, fd, text ? text : "a listener", error);
+		free(text);
 	}
 	return err;
 }
@@ -228,18 +230,20 @@ static void announce(const struct serving *s)
 {
 	for (size_t i = 0; i < s->listeners.count; i++) {
 		const struct nr_socket *listener = &s->listeners.item[i];
+		const char *label = listener->label;
 		char *uri;
 
 		if (listener->extra)
 			continue;
-		uri = nr_socket_uri(listener, s->options->export_name);
+		uri = nr_socket_uri(listener, s->options->export_name, s->must_encrypt);
 		if (!uri)
 			continue;
 		if (s->options->print_uri)
 			printf("%s\n", uri);
 		else
 			nr_log(listener->chosen && !s->options->run ? NR_LOG_INFO : NR_LOG_DEBUG,
-			       NR_LOG_SERVER, "serving at %s", uri);
+			       NR_LOG_SERVER, "serving at %s%s%s", uri, label ? ", " : "",
+			       label ? label : "");
 		free(uri);
 	}
 	fflush(stdout);
@@ -258,11 +262,11 @@ static int become_ready(struct serving *s, struct nr_error *error)
 	err = nr_daemon_ready(options->verbose, error);
 	if (err)
 		return err;
-	if (in_background(options) && !options->log)
+	if (in_background(s) && !options->log)
 		nr_log_open("syslog", options->verbose);
 	if (options->run)
 		err = nr_run_start(&s->command, options->run, &s->listeners, options->export_name,
-				   s->open_files, error);
+				   s->must_encrypt, s->open_files, error);
 	return err;
 }
 
@@ -436,7 +440,7 @@ static int start(struct serving *s, struct nr_error *error)
 		err = nr_read_access(&s->access, s->options, error);
 	if (!err)
 		err = nr_sockets_open(&s->listeners, s->options, error);
-	if (!err && in_background(s->options))
+	if (!err && in_background(s))
 		err = nr_daemon_fork(error);
 	if (!err)
 		err = start_undisturbed(s, error);

@@ -4,6 +4,10 @@
  *
  *	nbd://HOST:PORT/EXPORT
  *	nbd+unix:///EXPORT?socket=PATH
+ *	nbd+vsock://CID:PORT/EXPORT (libnbd's; the document leaves room for it)
+ *
+ * and nbds instead of nbd where clients have to encrypt.  The name of an abstract
+ * socket stands for a path, with the NUL that it begins with.
  *
  * Pure; any thread.
  */
@@ -13,49 +17,65 @@
 
 #include "src/cli/listen.h"
 
-/* TEXT with everything escaped that means something in a URI. */
-static void print_escaped(FILE *to, const char *text)
+/* LENGTH bytes of TEXT with everything escaped that means something in a URI. */
+static void print_escaped(FILE *to, const char *text, size_t length)
 {
 	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 				    "0123456789-._~/";
 
-	for (; *text; text++) {
-		if (strchr(plain, *text))
-			fputc(*text, to);
+	for (size_t i = 0; i < length; i++) {
+		if (text[i] && strchr(plain, text[i]))
+			fputc(text[i], to);
 		else
-			fprintf(to, "%%%02X", (unsigned)(unsigned char)*text);
+			fprintf(to, "%%%02X", (unsigned)(unsigned char)text[i]);
 	}
 }
 
-static void print_tcp(FILE *to, const struct nr_socket *listener, const char *export_name)
+static void print_host(FILE *to, const char *host)
 {
-	const char *host = listener->host;
-
-	fputs("nbd://", to);
-	if (strchr(host, ':')) {
-		/* An IPv6 address; the % in front of an interface's name is escaped. */
-		fputc('[', to);
-		for (; *host; host++)
-			fputs(*host == '%' ? "%25" : (char[]){ *host, '\0' }, to);
-		fputc(']', to);
-	} else {
+	if (!strchr(host, ':')) {
 		fputs(host, to);
+		return;
 	}
-	fprintf(to, ":%u", listener->port);
-	if (export_name[0])
-		fputc('/', to);
-	print_escaped(to, export_name);
+	/* An IPv6 address; the % in front of an interface's name is escaped. */
+	fputc('[', to);
+	for (; *host; host++)
+		fputs(*host == '%' ? "%25" : (char[]){ *host, '\0' }, to);
+	fputc(']', to);
 }
 
-static void print_unix(FILE *to, const struct nr_socket *listener, const char *export_name)
+/* Behind an authority: nothing, or a slash and the name. */
+static void print_export(FILE *to, const char *name)
 {
-	fputs("nbd+unix:///", to);
-	print_escaped(to, export_name);
-	fputs("?socket=", to);
-	print_escaped(to, listener->path);
+	if (name[0])
+		fputc('/', to);
+	print_escaped(to, name, strlen(name));
 }
 
-char *nr_socket_uri(const struct nr_socket *listener, const char *export_name)
+static void print(FILE *to, const struct nr_socket *listener, const char *export_name, bool tls)
+{
+	fputs(tls ? "nbds" : "nbd", to);
+	switch (listener->kind) {
+	case NR_SOCKET_UNIX:
+		fputs("+unix:///", to);
+		print_escaped(to, export_name, strlen(export_name));
+		fputs(listener->abstract ? "?socket=%00" : "?socket=", to);
+		print_escaped(to, listener->path, listener->path_length);
+		break;
+	case NR_SOCKET_TCP:
+		fputs("://", to);
+		print_host(to, listener->host);
+		fprintf(to, ":%u", listener->port);
+		print_export(to, export_name);
+		break;
+	case NR_SOCKET_VSOCK:
+		fprintf(to, "+vsock://%u:%u", listener->cid, listener->port);
+		print_export(to, export_name);
+		break;
+	}
+}
+
+char *nr_socket_uri(const struct nr_socket *listener, const char *export_name, bool tls)
 {
 	char *text = NULL;
 	size_t length;
@@ -63,10 +83,7 @@ char *nr_socket_uri(const struct nr_socket *listener, const char *export_name)
 
 	if (!to)
 		return NULL;
-	if (listener->path)
-		print_unix(to, listener, export_name);
-	else
-		print_tcp(to, listener, export_name);
+	print(to, listener, export_name, tls);
 	if (fclose(to) == 0)
 		return text;
 	free(text);

@@ -28,6 +28,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <linux/vm_sockets.h>
+
 #include "nbdring/checked.h"
 #include "src/log/log.h"
 #include "src/server/command.h"
@@ -72,6 +74,10 @@ static void describe_peer(struct nr_connection *c)
 		session->gid = credentials.gid;
 		snprintf(c->peer, sizeof(c->peer), "unix:pid=%d,uid=%u", (int)credentials.pid,
 			 credentials.uid);
+	} else if (address->ss_family == AF_VSOCK) {
+		const struct sockaddr_vm *vm = (const struct sockaddr_vm *)address;
+
+		snprintf(c->peer, sizeof(c->peer), "vsock:%u:%u", vm->svm_cid, vm->svm_port);
 	} else {
 		snprintf(c->peer, sizeof(c->peer), "?");
 	}

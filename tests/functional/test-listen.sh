@@ -109,3 +109,90 @@ if [ -e /proc/net/if_inet6 ] && grep -q ' lo$' /proc/net/if_inet6 && ours; then
 	size_at "nbd://[::1]:$port"
 	stop_server
 fi
+
+ours || exit 0
+
+note "a mode and an owner"
+start_server -U "$WORK/guarded.sock" --unix-mode=0640 memory 1M
+equal "the mode" "$(stat -c %a "$WORK/guarded.sock")" 640
+size_at "nbd+unix:///?socket=$WORK/guarded.sock"
+if [ "$(id -u)" -eq 0 ]; then
+	fails setpriv --reuid=12345 --clear-groups nbdinfo --size "nbd+unix:///?socket=$WORK/guarded.sock"
+fi
+stop_server
+if [ "$(id -u)" -eq 0 ]; then
+	start_server --unix-mode=0600 --unix-owner=12345:54321 memory 1M
+	equal "the owner" "$(stat -c %u:%g "$SOCK")" 12345:54321
+	equal "the size, for its owner" \
+		"$(setpriv --reuid=12345 --clear-groups nbdinfo --size "$URI")" 1048576
+	fails setpriv --reuid=12346 --clear-groups nbdinfo --size "$URI"
+	stop_server
+fi
+refused "nobody-of-that-name" -- -U "$WORK/a" --unix-owner=nobody-of-that-name memory 1M
+
+note "an abstract socket"
+start_server -U "@nbdring-test-$$" memory 1M
+"$PYTHON" - "nbdring-test-$$" <<-'EOT'
+	import nbd, socket, sys
+
+	s = socket.socket(socket.AF_UNIX)
+	s.connect('\0' + sys.argv[1])
+	client = nbd.NBD()
+	client.connect_socket(s.detach())
+	assert client.get_size() == 1048576
+	client.shutdown()
+EOT
+refused "@nbdring-test-$$" -- -U "@nbdring-test-$$" memory 1M
+stop_server
+# shellcheck disable=SC2016
+equal "what a command is told" \
+	"$("$NBDRING" -U "@nbdring-test-$$" memory 1M --run 'echo "$unixsocket $uri"')" \
+	"@nbdring-test-$$ nbd+unix:///?socket=%00nbdring-test-$$"
+
+note "two addresses, and one interface"
+port=$(free_port)
+start_server -i 127.0.0.1 -i 127.0.0.2 -p "$port" memory 1M
+size_at "nbd://127.0.0.1:$port"
+size_at "nbd://127.0.0.2:$port"
+fails nbdinfo --size "nbd://127.0.0.3:$port"
+stop_server
+port=$(free_port)
+start_server --interface=lo -4 -p "$port" memory 1M
+size_at "nbd://127.0.0.3:$port"
+stop_server
+refused "no-such-if" -- --interface=no-such-if -p "$port" memory 1M
+
+note "vsock"
+if "$PYTHON" -c 'import socket; socket.socket(socket.AF_VSOCK)' 2>/dev/null; then
+	"$NBDRING" -f -U "$WORK/beside.sock" --vsock=0 -P "$WORK/vsock.pid" --print-uri memory 1M \
+		</dev/null >"$WORK/vsock.out" 2>"$WORK/vsock.log" &
+	vsock=$!
+	server_pids+=("$vsock")
+	wait_until_ready "$vsock" "$WORK/vsock.pid" || fail "the server did not start"
+	uri=$(grep -x 'nbd+vsock://[0-9]*:[0-9]*' "$WORK/vsock.out") || fail "no URI"
+	port=${uri##*:}
+	size_at "nbd+unix:///?socket=$WORK/beside.sock"
+	refused "$port" vsock -- "--vsock=$port" memory 1M
+	refused "$port" vsock -- --vsock -p "$port" memory 1M
+	# CID 1 is this machine, if the kernel can talk to itself.
+	modprobe vsock_loopback 2>/dev/null || true
+	if timeout 10 "$PYTHON" -c '
+import socket, sys
+s = socket.socket(socket.AF_VSOCK)
+s.connect((1, int(sys.argv[1])))' "$port" 2>/dev/null; then
+		"$PYTHON" - "$port" <<-'EOT'
+			import nbd, sys
+
+			client = nbd.NBD()
+			client.connect_vsock(1, int(sys.argv[1]))
+			client.pwrite(b'v' * 1048576, 0)
+			assert client.pread(1048576, 0) == b'v' * 1048576
+			client.shutdown()
+		EOT
+	else
+		note "no client was tried: this kernel has no vsock_loopback"
+	fi
+	stop_server "$vsock"
+else
+	note "left out: this kernel has no vsock"
+fi

@@ -15,15 +15,21 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <linux/vm_sockets.h>
+
 #include "src/cli/listen.h"
+#include "src/cli/owner.h"
 #include "src/cli/run.h"
 
 static char folder[] = "/tmp/nbdring-unit-XXXXXX";
@@ -91,8 +97,8 @@ static void unix_socket(void **state)
 
 	assert_int_equal(open_with(&listeners, &options, &error), 0);
 	assert_int_equal(listeners.count, 1);
-	assert_ptr_equal(nr_sockets_unix(&listeners), &listeners.item[0]);
-	assert_null(nr_sockets_tcp(&listeners));
+	assert_ptr_equal(nr_sockets_first(&listeners, NR_SOCKET_UNIX), &listeners.item[0]);
+	assert_null(nr_sockets_first(&listeners, NR_SOCKET_TCP));
 	assert_false(listeners.item[0].chosen);
 	assert_true(unix_answers(socket_path));
 	nr_sockets_remove(&listeners);
@@ -129,7 +135,7 @@ static void what_is_implied(void **state)
 
 	assert_int_equal(open_with(&listeners, &run, &error), 0);
 	assert_int_equal(listeners.count, 1);
-	assert_non_null(nr_sockets_unix(&listeners));
+	assert_non_null(nr_sockets_first(&listeners, NR_SOCKET_UNIX));
 	nr_sockets_remove(&listeners);
 	nr_sockets_free(&listeners);
 
@@ -220,6 +226,173 @@ static void impossible_names(void **state)
 	assert_non_null(strstr(error.text, below_file));
 }
 
+/* The mode is exactly what was asked for, whatever the umask. */
+static void unix_modes(void **state)
+{
+	static const unsigned modes[] = { 0, 0600, 0660, 0777 };
+	const char *paths[] = { socket_path };
+	struct nr_options options = { .unix_paths = { 1, paths }, .has_unix_mode = 1 };
+	struct nr_sockets listeners;
+	struct nr_error error;
+	struct stat made;
+
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		mode_t before = umask(i % 2 ? 0077 : 0022);
+
+		options.unix_mode = modes[i];
+		assert_int_equal(open_with(&listeners, &options, &error), 0);
+		assert_int_equal(stat(socket_path, &made), 0);
+		assert_int_equal(made.st_mode & 07777, modes[i]);
+		assert_int_equal(umask(before), i % 2 ? 0077 : 0022);
+		nr_sockets_remove(&listeners);
+		nr_sockets_free(&listeners);
+	}
+}
+
+static void unix_owners(void **state)
+{
+	const char *paths[] = { socket_path };
+	char ourselves[64];
+	struct nr_options options = { .unix_paths = { 1, paths }, .unix_owner = ourselves };
+	struct nr_sockets listeners;
+	struct nr_error error;
+	struct stat made;
+	bool root = geteuid() == 0;
+
+	snprintf(ourselves, sizeof(ourselves), "%u:%u", root ? 12345 : geteuid(),
+		 root ? 54321 : getegid());
+	assert_int_equal(open_with(&listeners, &options, &error), 0);
+	assert_int_equal(stat(socket_path, &made), 0);
+	assert_int_equal(made.st_uid, root ? 12345 : geteuid());
+	assert_int_equal(made.st_gid, root ? 54321 : getegid());
+	nr_sockets_remove(&listeners);
+	nr_sockets_free(&listeners);
+
+	/* Nobody can connect to one that could not be given away, and it does not stay. */
+	options.unix_owner = "nobody-of-that-name";
+	assert_int_equal(open_with(&listeners, &options, &error), -EINVAL);
+	assert_string_equal(error.text, "--unix-owner: there is no user 'nobody-of-that-name'");
+	assert_false(exists(socket_path));
+}
+
+static void owners_as_text(void **state)
+{
+	static const char *const wrong[] = { "",           ":",  "root:nobody-of-that-name",
+					     "4294967295", "-1", "1x" };
+	struct nr_owner owner;
+	struct nr_error error;
+
+	assert_int_equal(nr_owner_find(&owner, "root", &error), 0);
+	assert_int_equal(owner.user, 0);
+	assert_int_equal(owner.group, (gid_t)-1);
+	assert_int_equal(nr_owner_find(&owner, "root:root", &error), 0);
+	assert_int_equal(owner.group, 0);
+	assert_int_equal(nr_owner_find(&owner, ":77", &error), 0);
+	assert_int_equal(owner.user, (uid_t)-1);
+	assert_int_equal(owner.group, 77);
+	assert_int_equal(nr_owner_find(&owner, "7:", &error), 0);
+	assert_int_equal(owner.user, 7);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		assert_int_equal(nr_owner_find(&owner, wrong[i], &error), -EINVAL);
+}
+
+/* No file, and gone with the descriptor. */
+static void abstract_sockets(void **state)
+{
+	char name[64];
+	const char *paths[] = { name };
+	struct nr_options options = { .unix_paths = { 1, paths } };
+	struct nr_sockets first, second;
+	struct nr_error error;
+	char *uri, expected[128];
+
+	snprintf(name, sizeof(name), "@nbdring-unit-%d", (int)getpid());
+	assert_int_equal(open_with(&first, &options, &error), 0);
+	assert_true(first.item[0].abstract);
+	assert_false(exists(name));
+	uri = nr_socket_uri(&first.item[0], "", false);
+	snprintf(expected, sizeof(expected), "nbd+unix:///?socket=%%00%s", name + 1);
+	assert_string_equal(uri, expected);
+	free(uri);
+	assert_int_equal(open_with(&second, &options, &error), -EADDRINUSE);
+	assert_non_null(strstr(error.text, name));
+	nr_sockets_remove(&first);
+	nr_sockets_free(&first);
+	assert_int_equal(open_with(&second, &options, &error), 0);
+	nr_sockets_free(&second);
+
+	paths[0] = "@";
+	assert_int_equal(open_with(&second, &options, &error), -EINVAL);
+}
+
+/* What a server is known by; its parent ends it. */
+static void greet_for_ever(int fd)
+{
+	for (;;) {
+		int client = accept(fd, NULL, NULL);
+
+		if (client < 0 || write(client, "N", 1) != 1)
+			_exit(1);
+	}
+}
+
+/*
+ * Servers that start at once over what a killed one has left: one gets the name, and is
+ * the one that answers.
+ */
+static void a_rush_for_a_leftover(void **state)
+{
+	enum { ROUNDS = 100, RIVALS = 4 };
+	const char *paths[] = { socket_path };
+	struct nr_options options = { .unix_paths = { 1, paths } };
+	struct nr_sockets listeners;
+	struct nr_error error;
+
+	for (int round = 0; round < ROUNDS; round++) {
+		int start[2], done[2], winners = 0;
+		pid_t rivals[RIVALS];
+		bool answers;
+		char byte;
+
+		assert_int_equal(open_with(&listeners, &options, &error), 0);
+		nr_sockets_free(&listeners);
+		assert_int_equal(pipe(start), 0);
+		assert_int_equal(pipe(done), 0);
+		for (int i = 0; i < RIVALS; i++) {
+			rivals[i] = fork();
+			if (rivals[i] != 0)
+				continue;
+			close(start[1]);
+			close(done[0]);
+			while (read(start[0], &byte, 1) > 0)
+				;
+			byte = open_with(&listeners, &options, &error) == 0 ? 'w' : 'l';
+			if (write(done[1], &byte, 1) != 1)
+				_exit(1);
+			close(done[1]);
+			if (byte == 'w')
+				greet_for_ever(listeners.item[0].fd);
+			_exit(0);
+		}
+		close(start[0]);
+		close(done[1]);
+		close(start[1]);
+		for (int i = 0; i < RIVALS; i++) {
+			assert_int_equal(read(done[0], &byte, 1), 1);
+			winners += byte == 'w';
+		}
+		close(done[0]);
+		answers = unix_answers(socket_path);
+		for (int i = 0; i < RIVALS; i++) {
+			kill(rivals[i], SIGKILL);
+			assert_int_equal(waitpid(rivals[i], NULL, 0), rivals[i]);
+		}
+		assert_int_equal(winners, 1);
+		assert_true(answers);
+	}
+	unlink(socket_path);
+}
+
 /* When a later one fails, nothing of the earlier ones stays behind. */
 static void all_or_nothing(void **state)
 {
@@ -236,7 +409,8 @@ static void all_or_nothing(void **state)
 static void tcp_port(void **state)
 {
 	const char *ports[] = { "0", "0" };
-	struct nr_options options = { .ports = { 2, ports }, .address = "127.0.0.1" };
+	const char *addresses[] = { "127.0.0.1" };
+	struct nr_options options = { .ports = { 2, ports }, .addresses = { 1, addresses } };
 	struct nr_sockets listeners, second;
 	struct nr_error error;
 	const char *taken[1];
@@ -250,7 +424,7 @@ static void tcp_port(void **state)
 	assert_int_not_equal(listeners.item[0].port, listeners.item[1].port);
 	assert_true(tcp_answers("127.0.0.1", listeners.item[0].port));
 	assert_false(tcp_answers("127.0.0.2", listeners.item[0].port));
-	uri = nr_socket_uri(nr_sockets_tcp(&listeners), "");
+	uri = nr_socket_uri(nr_sockets_first(&listeners, NR_SOCKET_TCP), "", false);
 	snprintf(number, sizeof(number), "%u", listeners.item[0].port);
 	assert_non_null(strstr(uri, "nbd://127.0.0.1:"));
 	assert_non_null(strstr(uri, number));
@@ -289,25 +463,129 @@ static void every_address(void **state)
 static void impossible_addresses(void **state)
 {
 	const char *ports[] = { "0" };
-	struct nr_options options = { .ports = { 1, ports }, .address = "192.0.2.1" };
+	const char *addresses[] = { "192.0.2.1" };
+	struct nr_options options = { .ports = { 1, ports }, .addresses = { 1, addresses } };
 	struct nr_sockets listeners;
 	struct nr_error error;
 
 	assert_int_equal(open_with(&listeners, &options, &error), -EADDRNOTAVAIL);
 	assert_string_equal(error.text, "192.0.2.1 is no address of this machine; give one that is "
 					"with -i");
-	options.address = "127.0.0.1";
+	addresses[0] = "127.0.0.1";
 	ports[0] = "no-such-service";
 	assert_int_equal(open_with(&listeners, &options, &error), -EINVAL);
 	assert_string_equal(error.text, "there is no port 'no-such-service'; write a number from 0 "
 					"to 65535");
 }
 
+static void several_addresses(void **state)
+{
+	const char *ports[] = { "0" };
+	const char *addresses[] = { "127.0.0.1", "127.0.0.2" };
+	struct nr_options options = { .ports = { 1, ports }, .addresses = { 2, addresses } };
+	struct nr_sockets listeners;
+	struct nr_error error;
+
+	assert_int_equal(open_with(&listeners, &options, &error), 0);
+	assert_int_equal(listeners.count, 2);
+	assert_string_equal(listeners.item[1].host, "127.0.0.2");
+	assert_false(listeners.item[1].extra);
+	assert_true(tcp_answers("127.0.0.1", listeners.item[0].port));
+	assert_true(tcp_answers("127.0.0.2", listeners.item[1].port));
+	assert_false(tcp_answers("127.0.0.3", listeners.item[1].port));
+	nr_sockets_free(&listeners);
+}
+
+static void one_interface(void **state)
+{
+	const char *ports[] = { "0" };
+	struct nr_options options = { .ports = { 1, ports }, .interface = "lo", .family = AF_INET };
+	struct nr_sockets listeners;
+	struct nr_error error;
+	char name[IFNAMSIZ] = "";
+	socklen_t length = sizeof(name);
+
+	assert_int_equal(open_with(&listeners, &options, &error), 0);
+	assert_int_equal(
+		getsockopt(listeners.item[0].fd, SOL_SOCKET, SO_BINDTODEVICE, name, &length), 0);
+	assert_string_equal(name, "lo");
+	assert_string_equal(listeners.item[0].host, "127.0.0.1");
+	assert_true(tcp_answers("127.0.0.1", listeners.item[0].port));
+	nr_sockets_free(&listeners);
+
+	options.interface = "no-such-one";
+	assert_int_equal(open_with(&listeners, &options, &error), -ENODEV);
+	assert_non_null(strstr(error.text, "there is no network interface 'no-such-one'"));
+}
+
+/* vsock. */
+
+static bool vsock_exists(void)
+{
+	int fd = socket(AF_VSOCK, SOCK_STREAM, 0);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+static void vsock_ports(void **state)
+{
+	const char *vsocks[] = { "0" };
+	struct nr_options options = { .vsocks = { 1, vsocks } };
+	struct nr_sockets listeners, second;
+	struct nr_error error;
+	char number[16];
+
+	if (!vsock_exists())
+		skip();
+	assert_int_equal(open_with(&listeners, &options, &error), 0);
+	assert_int_equal(listeners.item[0].kind, NR_SOCKET_VSOCK);
+	assert_true(listeners.item[0].chosen);
+	assert_int_not_equal(listeners.item[0].port, 0);
+	assert_int_not_equal(listeners.item[0].cid, VMADDR_CID_ANY);
+	snprintf(number, sizeof(number), "%u", listeners.item[0].port);
+	vsocks[0] = number;
+	assert_int_equal(open_with(&second, &options, &error), -EADDRINUSE);
+	assert_non_null(strstr(error.text, number));
+	nr_sockets_free(&listeners);
+
+	/* The same by way of -p. */
+	options = (struct nr_options){ .ports = { 1, vsocks }, .ports_are_vsock = 1 };
+	assert_int_equal(open_with(&listeners, &options, &error), 0);
+	assert_int_equal(listeners.count, 1);
+	assert_int_equal(listeners.item[0].kind, NR_SOCKET_VSOCK);
+	nr_sockets_free(&listeners);
+}
+
+static void impossible_vsock_ports(void **state)
+{
+	static const char *const wrong[] = {
+		"",   ":",          "1:",    ":1",           "x",
+		"-1", "4294967295", "1:2:3", "4294967295:1", "12345678901234567890",
+		"1 ", "0x1"
+	};
+	const char *vsocks[1];
+	struct nr_options options = { .vsocks = { 1, vsocks } };
+	struct nr_sockets listeners;
+	struct nr_error error;
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		vsocks[0] = wrong[i];
+		assert_int_equal(open_with(&listeners, &options, &error), -EINVAL);
+		assert_non_null(strstr(error.text, "there is no vsock port"));
+	}
+	/* A CID that no machine has. */
+	vsocks[0] = "4294967294:5";
+	if (vsock_exists())
+		assert_int_equal(open_with(&listeners, &options, &error), -EADDRNOTAVAIL);
+}
+
 /* What clients are told. */
 
 static void is_uri(const struct nr_socket *listener, const char *export_name, const char *expected)
 {
-	char *uri = nr_socket_uri(listener, export_name);
+	char *uri = nr_socket_uri(listener, export_name, false);
 
 	assert_string_equal(uri, expected);
 	free(uri);
@@ -315,15 +593,38 @@ static void is_uri(const struct nr_socket *listener, const char *export_name, co
 
 static void uris(void **state)
 {
-	struct nr_socket local = { .path = (char *)"/run/a b?.sock" };
-	struct nr_socket name = { .host = (char *)"localhost", .port = 10809 };
-	struct nr_socket six = { .host = (char *)"fe80::1%eth0", .port = 5 };
+	char path[] = "/run/a b?.sock", name[] = "a\0b";
+	struct nr_socket local = { .path = path, .path_length = strlen(path) };
+	struct nr_socket abstract = { .path = name, .path_length = 3, .abstract = true };
+	struct nr_socket host = { .kind = NR_SOCKET_TCP,
+				  .host = (char *)"localhost",
+				  .port = 10809 };
+	struct nr_socket six = { .kind = NR_SOCKET_TCP, .host = (char *)"fe80::1%eth0", .port = 5 };
+	struct nr_socket vm = { .kind = NR_SOCKET_VSOCK, .cid = 3, .port = 4294967294 };
+	char *uri;
 
 	is_uri(&local, "", "nbd+unix:///?socket=/run/a%20b%3F.sock");
 	is_uri(&local, "disk", "nbd+unix:///disk?socket=/run/a%20b%3F.sock");
-	is_uri(&name, "", "nbd://localhost:10809");
-	is_uri(&name, "a/b c#%\xc3\xbc", "nbd://localhost:10809/a/b%20c%23%25%C3%BC");
+	is_uri(&abstract, "disk", "nbd+unix:///disk?socket=%00a%00b");
+	is_uri(&host, "", "nbd://localhost:10809");
+	is_uri(&host, "a/b c#%\xc3\xbc", "nbd://localhost:10809/a/b%20c%23%25%C3%BC");
 	is_uri(&six, "x", "nbd://[fe80::1%25eth0]:5/x");
+	is_uri(&vm, "", "nbd+vsock://3:4294967294");
+	is_uri(&vm, "a b", "nbd+vsock://3:4294967294/a%20b");
+
+	uri = nr_socket_uri(&local, "", true);
+	assert_string_equal(uri, "nbds+unix:///?socket=/run/a%20b%3F.sock");
+	free(uri);
+	uri = nr_socket_uri(&host, "x", true);
+	assert_string_equal(uri, "nbds://localhost:10809/x");
+	free(uri);
+	uri = nr_socket_uri(&vm, "", true);
+	assert_string_equal(uri, "nbds+vsock://3:4294967294");
+	free(uri);
+	host.label = (char *)"data";
+	uri = nr_socket_describe(&host, false);
+	assert_string_equal(uri, "nbd://localhost:10809 (data)");
+	free(uri);
 }
 
 static void shell_quotes(void **state)
@@ -354,10 +655,19 @@ int main(void)
 		cmocka_unit_test(taken_names),
 		cmocka_unit_test(another_server_took_over),
 		cmocka_unit_test(impossible_names),
+		cmocka_unit_test(unix_modes),
+		cmocka_unit_test(unix_owners),
+		cmocka_unit_test(owners_as_text),
+		cmocka_unit_test(abstract_sockets),
+		cmocka_unit_test(a_rush_for_a_leftover),
 		cmocka_unit_test(all_or_nothing),
 		cmocka_unit_test(tcp_port),
 		cmocka_unit_test(every_address),
 		cmocka_unit_test(impossible_addresses),
+		cmocka_unit_test(several_addresses),
+		cmocka_unit_test(one_interface),
+		cmocka_unit_test(vsock_ports),
+		cmocka_unit_test(impossible_vsock_ports),
 		cmocka_unit_test(uris),
 		cmocka_unit_test(shell_quotes),
 	};

@@ -94,8 +94,9 @@ static void help_mentions_every_row(void **state)
 	char wanted[100];
 
 	for (const struct nr_option *row = nr_option_table; row->name; row++) {
-		snprintf(wanted, sizeof(wanted), "--%s%s%s", row->name, row->value ? "=" : "",
-			 row->value ? row->value : "");
+		snprintf(wanted, sizeof(wanted), "--%s%s%s%s%s", row->name,
+			 row->value_optional ? "[" : "", row->value ? "=" : "",
+			 row->value ? row->value : "", row->value_optional ? "]" : "");
 		if (row->group == NR_OPTIONS_HIDDEN) {
 			assert_null(strstr(text, wanted));
 			continue;
@@ -192,7 +193,9 @@ static void nothing_given(void **state)
 	assert_int_equal(options.unix_paths.count, 0);
 	assert_int_equal(options.ports.count, 0);
 	assert_int_equal(options.filters.count, 0);
-	assert_null(options.address);
+	assert_int_equal(options.addresses.count, 0);
+	assert_int_equal(options.vsocks.count, 0);
+	assert_false(options.has_unix_mode || options.ports_are_vsock || options.interface);
 	assert_null(options.pid_file);
 	assert_null(options.run);
 	assert_null(options.log);
@@ -221,7 +224,8 @@ static void everything_given(void **state)
 	assert_string_equal(options.unix_paths.item[1], "-");
 	assert_int_equal(options.ports.count, 2);
 	assert_string_equal(options.ports.item[1], "http");
-	assert_string_equal(options.address, "::1");
+	assert_int_equal(options.addresses.count, 1);
+	assert_string_equal(options.addresses.item[0], "::1");
 	assert_int_equal(options.family, AF_INET6);
 	assert_true(options.read_only);
 	assert_string_equal(options.export_name, "x y");
@@ -234,6 +238,16 @@ static void everything_given(void **state)
 	assert_true(options.no_structured);
 	assert_true(options.no_contexts);
 	assert_string_equal(options.log, "/l");
+	nr_options_free(&options);
+
+	assert_int_equal(PARSE("--vsock", "--vsock=7", "--vsock=1:8", "-U", "a", "--unix-mode=0640",
+			       "--unix-owner=x:y", "-p", "4294967294"),
+			 0);
+	assert_true(options.ports_are_vsock);
+	assert_int_equal(options.vsocks.count, 2);
+	assert_string_equal(options.vsocks.item[1], "1:8");
+	assert_int_equal(options.unix_mode, 0640);
+	assert_string_equal(options.unix_owner, "x:y");
 	nr_options_free(&options);
 
 	assert_int_equal(PARSE("-vs", "--exit-with-parent", "--print-uri", "-D", "nbdring.plan=1",
@@ -282,7 +296,8 @@ static void aliases_and_short_forms(void **state)
 	assert_true(options.foreground);
 	assert_string_equal(options.pid_file, "/p");
 	assert_string_equal(options.export_name, "e");
-	assert_string_equal(options.address, "::1");
+	assert_int_equal(options.addresses.count, 1);
+	assert_string_equal(options.addresses.item[0], "::1");
 	assert_true(options.oldstyle);
 	assert_true(options.verbose);
 	nr_options_free(&options);
@@ -356,10 +371,30 @@ static void refusals(void **state)
 		"-D", "file.zero=1");
 	REFUSED("-D nbdring.plan needs a number: write -D nbdring.plan=1", "-D", "nbdring.plan");
 	REFUSED("-s serves one client on standard input and output, so it does not go with -U, -p, "
-		"-i or --run",
+		"-i, --vsock or --run",
 		"-s", "-U", "-");
 	REFUSED("-i names an address but no TCP port is served here; add -p PORT or leave -i out",
 		"-i", "::1", "-U", "-");
+	REFUSED("-i names an address but no TCP port is served here; add -p PORT or leave -i out",
+		"-i", "::1", "--vsock");
+	REFUSED("--interface is for TCP ports but none is served here; add -p PORT or leave "
+		"--interface out",
+		"--interface=lo", "--vsock=1");
+	REFUSED("--interface=a-name-of-16-byt is no name of a network interface: those have from 1 "
+		"to 15 bytes",
+		"--interface=a-name-of-16-byt");
+	REFUSED("--unix-mode=0668 is not possible: write an octal number up to 0777, such as 0660",
+		"--unix-mode=0668");
+	REFUSED("--unix-mode=1777 is not possible: write an octal number up to 0777, such as 0660",
+		"--unix-mode=1777");
+	REFUSED("--unix-mode= is not possible: write an octal number up to 0777, such as 0660",
+		"--unix-mode=");
+	REFUSED("--unix-mode cannot protect @x: an abstract socket has neither mode nor owner; use "
+		"one with a path",
+		"--unix-mode=600", "-U", "a", "-U", "@x");
+	REFUSED("--unix-owner is for Unix sockets but none is served here; add -U PATH or leave it "
+		"out",
+		"--unix-owner=root", "-p", "1");
 #undef REFUSED
 }
 
