@@ -29,6 +29,14 @@ int nr_listen_tcp(struct nr_sockets *listeners, const struct nr_options *options
 		  const char *address, const char *port, struct nr_error *error);
 /* --vsock: PORT or CID:PORT. */
 int nr_listen_vsock(struct nr_sockets *listeners, const char *address, struct nr_error *error);
+/*
+ * Has this process been given sockets?  If not, *OTHER is the process (LISTEN_PID) that
+ * inherited variables name, or NULL.
+ */
+bool nr_listen_is_activated(const char **other);
+/* What systemd, or another program that follows its protocol, has opened. */
+int nr_listen_activated(struct nr_sockets *listeners, const struct nr_options *options,
+			struct nr_error *error);
 
 /* Does TEXT mean every address of its family? */
 bool nr_listen_is_wildcard(const char *text);

@@ -98,22 +98,32 @@ static int open_port(struct nr_sockets *listeners, const struct nr_options *opti
 
 /* Nothing was said about where. */
 static int open_default(struct nr_sockets *listeners, const struct nr_options *options,
-			struct nr_error *error)
+			const char *meant, struct nr_error *error)
 {
 	if (options->run && !options->ports_are_vsock)
 		return nr_listen_unix(listeners, options, "-", error);
+	/* Never every address of the machine instead of what systemd was to open. */
+	if (meant && !options->ports_are_vsock)
+		return nr_error_set(error, -EINVAL,
+				    "the sockets of LISTEN_FDS are for process %s (LISTEN_PID), "
+				    "not for this one, %d; let systemd start the server itself, or "
+				    "say with -U or -p where to serve",
+				    meant, (int)getpid());
 	return open_port(listeners, options, NR_DEFAULT_PORT, error);
 }
 
 static int open_all(struct nr_sockets *listeners, const struct nr_options *options,
 		    struct nr_error *error)
 {
+	const char *meant;
 	int err = 0;
 
+	if (nr_listen_is_activated(&meant))
+		return nr_listen_activated(listeners, options, error);
 	if (options->single)
 		return 0;
 	if (!options->unix_paths.count && !options->ports.count && !options->vsocks.count)
-		return open_default(listeners, options, error);
+		return open_default(listeners, options, meant, error);
 	for (size_t i = 0; !err && i < options->unix_paths.count; i++)
 		err = nr_listen_unix(listeners, options, options->unix_paths.item[i], error);
 	for (size_t i = 0; !err && i < options->ports.count; i++)

@@ -37,6 +37,7 @@ struct nr_socket {
 struct nr_sockets {
 	struct nr_socket *item;
 	size_t count;
+	bool activated; /* opened by a supervisor, which wants the server in the foreground */
 };
 
 /* All the sockets that OPTIONS ask for.  On failure nothing stays behind. */

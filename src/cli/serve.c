@@ -110,7 +110,7 @@ static bool in_background(const struct serving *s)
 	const struct nr_options *options = s->options;
 
 	return !options->foreground && !options->run && !options->single &&
-	       !options->exit_with_parent;
+	       !options->exit_with_parent && !s->listeners.activated;
 }
 
 static int open_log(const struct nr_options *options, struct nr_error *error)
