@@ -41,8 +41,9 @@ struct nr_ring {
 	struct nr_engine *engine;
 	struct nr_queue held;
 	struct nr_queue ready;
-	struct nr_queue wanted; /* under way, cancellation to be handed to the engine */
-	struct nr_queue given;  /* under way, cancellation handed to the engine */
+	struct nr_queue wanted;       /* under way, cancellation to be handed to the engine */
+	struct nr_queue given;        /* under way, cancellation handed to the engine */
+	struct nr_deferred *deferred; /* newest first */
 	unsigned in_flight;
 	unsigned held_cancelled; /* completions in `held` with CANCEL_ASKED */
 	bool turning;            /* inside nr_ring_turn, which does not nest */

@@ -417,10 +417,36 @@ static void start_cancels(struct nr_ring *ring)
 	}
 }
 
+void nr_ring_defer(struct nr_ring *ring, struct nr_deferred *d)
+{
+	if (d->waiting)
+		return;
+	d->waiting = true;
+	d->next = ring->deferred;
+	ring->deferred = d;
+}
+
+static void run_deferred(struct nr_ring *ring)
+{
+	struct nr_deferred *d = ring->deferred;
+
+	/* What defers itself again does so for the turn after. */
+	ring->deferred = NULL;
+	while (d) {
+		struct nr_deferred *next = d->next;
+
+		d->waiting = false;
+		d->run(ring, d);
+		d = next;
+	}
+}
+
 void nr_ring_turn(struct nr_ring *ring, bool wait)
 {
 	assert(!ring->turning);
 	ring->turning = true;
+	if (ring->deferred)
+		run_deferred(ring);
 	sweep_held(ring);
 	if (deliver_ready(ring))
 		wait = false;
@@ -428,7 +454,7 @@ void nr_ring_turn(struct nr_ring *ring, bool wait)
 		wait = false;
 	start_cancels(ring);
 	start_held(ring);
-	if (ring->held.first || ring->ready.first || ring->wanted.first)
+	if (ring->held.first || ring->ready.first || ring->wanted.first || ring->deferred)
 		wait = false;
 	if (wait)
 		wait = nr_inbox_sleep(&ring->inbox);

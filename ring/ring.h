@@ -29,11 +29,13 @@
 
 struct nr_arena;
 struct nr_completion;
+struct nr_deferred;
 struct nr_message;
 struct nr_ring;
 
 typedef void nr_completion_fn(struct nr_ring *ring, struct nr_completion *c);
 typedef void nr_message_fn(struct nr_ring *ring, struct nr_message *m);
+typedef void nr_deferred_fn(struct nr_ring *ring, struct nr_deferred *d);
 
 enum nr_ring_operation {
 	NR_RING_IDLE = 0, /* not under way */
@@ -103,6 +105,16 @@ struct nr_message {
 	struct nr_message *next;
 };
 
+/*
+ * Something to be done once, before the ring next enters the kernel: what gathers the
+ * work of a whole turn into one operation.  Zero it before the first use.
+ */
+struct nr_deferred {
+	nr_deferred_fn *run;
+	struct nr_deferred *next;
+	bool waiting; /* set from nr_ring_defer until `run` is called */
+};
+
 struct nr_ring_options {
 	unsigned entries;    /* submission queue, power of two; 0: 256 */
 	size_t arena_bytes;  /* memory of the arena, 0: 256 MiB; touched only as it is used */
@@ -158,6 +170,13 @@ void *nr_ring_context(const struct nr_ring *ring);
  * do not nest.
  */
 void nr_ring_turn(struct nr_ring *ring, bool wait);
+
+/*
+ * Let the next nr_ring_turn call D->run before anything else; nothing when D waits
+ * already.  What `run` starts goes to the kernel in that same turn.  It is for starting
+ * operations: a turn that was told to wait does so after it.
+ */
+void nr_ring_defer(struct nr_ring *ring, struct nr_deferred *d);
 
 /* Operations started and not done yet. */
 unsigned nr_ring_in_flight(const struct nr_ring *ring);

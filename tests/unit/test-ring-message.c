@@ -202,6 +202,52 @@ static void *play(void *argument)
 }
 
 /* Made here, run there: the way a server starts its workers. */
+struct later {
+	struct nr_deferred deferred;
+	struct nr_completion timeout;
+	struct nr_deferred *other; /* put off from inside `run` */
+	unsigned runs, rings;
+};
+
+static void later_rang(struct nr_ring *ring, struct nr_completion *c)
+{
+	((struct later *)((char *)c - offsetof(struct later, timeout)))->rings++;
+}
+
+static void later_runs(struct nr_ring *ring, struct nr_deferred *d)
+{
+	struct later *later = (struct later *)d;
+
+	later->runs++;
+	assert_false(d->waiting);
+	if (later->other)
+		nr_ring_defer(ring, later->other);
+	nr_ring_timeout(ring, &later->timeout, 1000);
+}
+
+static void what_is_put_off_is_done_before_the_kernel_is_entered(void **state)
+{
+	struct nr_ring *ring = ring_new(0);
+	struct later first = { .deferred.run = later_runs, .timeout.done = later_rang };
+	struct later second = first;
+
+	first.other = &second.deferred;
+	nr_ring_defer(ring, &first.deferred);
+	nr_ring_defer(ring, &first.deferred);
+	assert_true(first.deferred.waiting);
+	assert_int_equal(first.runs, 0);
+	/* Nothing else is under way: a turn that waited for something would not end. */
+	nr_ring_turn(ring, true);
+	assert_int_equal(first.runs, 1);
+	assert_int_equal(second.runs, 0);
+	first.other = NULL;
+	while (first.rings + second.rings < 2)
+		nr_ring_turn(ring, true);
+	assert_int_equal(first.runs, 1);
+	assert_int_equal(second.runs, 1);
+	nr_ring_destroy(ring);
+}
+
 static void two_rings_in_two_threads(void **state)
 {
 	struct ball ball = { .m.deliver = hit, .rings = { ring_new(16), ring_new(16) } };
@@ -289,6 +335,7 @@ int main(void)
 		cmocka_unit_test(a_ring_that_looks_before_it_sleeps),
 		ring_test(a_message_ends_sleep),
 		ring_test(the_owner_may_post_to_itself),
+		cmocka_unit_test(what_is_put_off_is_done_before_the_kernel_is_entered),
 		cmocka_unit_test(two_rings_in_two_threads),
 		cmocka_unit_test(operations_may_be_started_before_the_owner_takes_over),
 		ring_test(rings_of_other_threads_can_be_destroyed),
