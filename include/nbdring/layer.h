@@ -307,6 +307,12 @@ struct nr_request *nr_child_in(struct nr_layer *layer, struct nr_stack *substack
 void nr_enter(struct nr_stack *substack, struct nr_request *child);
 
 /*
+ * In `open`: this instance is used by one worker, as if its type were NR_HOME.  For a
+ * layer that finds out there whether it can be spread.
+ */
+void nr_layer_needs_home(struct nr_layer *layer);
+
+/*
  * Ask the server to stop as if by SIGTERM; WHY goes to its log.  Any thread; the
  * first one counts.
  */

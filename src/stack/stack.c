@@ -550,6 +550,12 @@ void nr_stack_needs_home(struct nr_stack *stack)
 	stack->placement = NR_HOME;
 }
 
+void nr_layer_needs_home(struct nr_layer *layer)
+{
+	assert(layer->internal.stack->opening);
+	nr_stack_needs_home(layer->internal.stack);
+}
+
 void *nr_session_data(const struct nr_layer *layer, const struct nr_session *session)
 {
 	const struct session_block *block = session ? session->data : NULL;

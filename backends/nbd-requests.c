@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Requests of the backend `nbd` (nbd.h): from the contract's to the protocol's, and the
+ * account of what a lost remote may have lost.
+ *
+ * A remote without extended headers counts in 32 bits: longer trims, zeroes and hints
+ * go in pieces, one after the other, and a map is asked for in part, which its asker
+ * has to expect anyway.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+
+#include "backends/nbd.h"
+#include "nbdring/checked.h"
+
+#define PIECE_MAX (UINT64_C(1) << 30)
+
+static const uint16_t commands[NR_OPERATION_COUNT] = {
+	[NR_READ] = NBD_CMD_READ,
+	[NR_WRITE] = NBD_CMD_WRITE,
+	[NR_FLUSH] = NBD_CMD_FLUSH,
+	[NR_TRIM] = NBD_CMD_TRIM,
+	[NR_ZERO] = NBD_CMD_WRITE_ZEROES,
+	[NR_CACHE] = NBD_CMD_CACHE,
+	[NR_EXTENTS] = NBD_CMD_BLOCK_STATUS,
+	[NR_RESIZE] = NBD_CMD_RESIZE,
+};
+
+static const struct {
+	uint32_t flag;
+	uint16_t nbd;
+} flags[] = {
+	{ NR_FUA, NBD_CMD_FLAG_FUA },
+	{ NR_NO_HOLE, NBD_CMD_FLAG_NO_HOLE },
+	{ NR_FAST_ZERO, NBD_CMD_FLAG_FAST_ZERO },
+	{ NR_REQ_ONE, NBD_CMD_FLAG_REQ_ONE },
+};
+
+static uint16_t flags_of(const struct nr_request *req)
+{
+	uint16_t nbd = 0;
+
+	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++)
+		if (req->flags & flags[i].flag)
+			nbd |= flags[i].nbd;
+	return nbd;
+}
+
+/* ---- what may be lost -------------------------------------------------- */
+
+uint64_t nr_nbd_acked(const struct nr_nbd *nbd)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < nbd->group_count; i++)
+		sum += atomic_load_explicit(&nbd->groups[i].acked, memory_order_acquire);
+	return sum;
+}
+
+static struct nr_nbd_group *group_of(const struct nr_nbd *nbd, const struct nr_request *req)
+{
+	unsigned index = nbd->home ? 0 : nr_worker_index(req->worker);
+
+	assert(index < nbd->group_count);
+	return &nbd->groups[index];
+}
+
+static void count_acked(const struct nr_nbd *nbd, const struct nr_request *req)
+{
+	struct nr_nbd_group *group = group_of(nbd, req);
+	uint64_t acked = atomic_load_explicit(&group->acked, memory_order_relaxed);
+
+	atomic_store_explicit(&group->acked, acked + 1, memory_order_release);
+}
+
+/* Everything up to ACKED is stable, or given up.  Returns how much of it was neither. */
+static uint64_t settle(struct nr_nbd *nbd, uint64_t acked)
+{
+	uint64_t before = atomic_load(&nbd->settled);
+
+	while (before < acked && !atomic_compare_exchange_weak(&nbd->settled, &before, acked))
+		;
+	return before < acked ? acked - before : 0;
+}
+
+void nr_nbd_broken(struct nr_link *link)
+{
+	struct nr_layer *layer = nr_link_layer(link);
+	struct nr_nbd *nbd = layer->instance;
+	uint64_t writes = nbd->counts ? settle(nbd, nr_nbd_acked(nbd)) : 0;
+
+	if (!writes)
+		return;
+	atomic_fetch_add(&nbd->lost, 1);
+	nr_layer_log(layer, NR_LAYER_ERROR,
+		     "%" PRIu64 " writes were answered but not flushed and may be lost with it: "
+		     "the next flush of each client fails",
+		     writes);
+}
+
+/* A flush that covers what is lost fails, whether or not the remote comes back. */
+bool nr_nbd_again(struct nr_link *link, const struct nr_link_op *link_op)
+{
+	const struct nr_nbd *nbd = nr_link_layer(link)->instance;
+	const struct nr_nbd_op *op = (const struct nr_nbd_op *)link_op;
+
+	return link_op->req->operation != NR_FLUSH || op->lost == atomic_load(&nbd->lost);
+}
+
+/* Is there a loss that this client has not been told of?  Then it is told now. */
+static bool report_loss(struct nr_nbd *nbd, struct nr_layer *layer, struct nr_request *req)
+{
+	struct nr_nbd_session *session = nr_session_data(layer, req->session);
+	uint64_t lost = atomic_load(&nbd->lost);
+
+	if (!session)
+		return atomic_exchange(&nbd->reported, lost) != lost;
+	if (session->reported == lost)
+		return false;
+	session->reported = lost;
+	return true;
+}
+
+/* ---- down -------------------------------------------------------------- */
+
+static struct nr_link *choose(const struct nr_nbd *nbd, struct nr_layer *layer,
+			      const struct nr_request *req)
+{
+	const struct nr_nbd_session *session = nr_session_data(layer, req->session);
+	const struct nr_nbd_group *group = group_of(nbd, req);
+	struct nr_link *best = group->links[0];
+
+	if (session && session->link)
+		return session->link;
+	for (unsigned i = 1; i < group->count; i++)
+		if (nr_link_load(group->links[i]) < nr_link_load(best))
+			best = group->links[i];
+	return best;
+}
+
+static bool is_cut(const struct nr_nbd *nbd, enum nr_operation operation)
+{
+	return nbd->agreement.reply_style != NR_REPLY_EXTENDED && operation != NR_RESIZE;
+}
+
+/* The next piece of the request that OP is the scratch of. */
+static void send_piece(struct nr_nbd *nbd, struct nr_link *link, struct nr_nbd_op *op,
+		       struct nr_request *req)
+{
+	struct nr_client_request wire = {
+		.command = commands[req->operation],
+		.flags = flags_of(req),
+		.offset = req->offset + op->done,
+		.length = req->length - op->done,
+	};
+
+	if (is_cut(nbd, req->operation))
+		wire.length = nr_min(wire.length, PIECE_MAX);
+	op->piece = wire.length;
+	nr_link_submit(link, &op->op, req, &wire);
+}
+
+void nr_nbd_submit(struct nr_nbd *nbd, struct nr_request *req)
+{
+	struct nr_layer *layer = nbd->layer;
+	struct nr_nbd_op *op = nr_scratch(layer, req);
+	bool changes = req->operation == NR_WRITE || req->operation == NR_TRIM ||
+		       req->operation == NR_ZERO;
+
+	op->done = 0;
+	op->counts = nbd->counts && changes && !(req->flags & NR_FUA);
+	if (req->operation == NR_FLUSH) {
+		if (report_loss(nbd, layer, req)) {
+			nr_finish(layer, req, -EIO);
+			return;
+		}
+		op->lost = atomic_load(&nbd->lost);
+		op->acked = nr_nbd_acked(nbd);
+		/* The server's own, at the end: a remote that owes nothing is not waited for. */
+		if (!req->session && op->acked == atomic_load(&nbd->settled)) {
+			nr_finish(layer, req, 0);
+			return;
+		}
+	}
+	send_piece(nbd, choose(nbd, layer, req), op, req);
+}
+
+/* ---- up ---------------------------------------------------------------- */
+
+static int flushed(struct nr_nbd *nbd, struct nr_layer *layer, const struct nr_nbd_op *op,
+		   struct nr_request *req)
+{
+	/* It may have been sent again, to a remote that knows nothing of those writes. */
+	if (atomic_load(&nbd->lost) != op->lost) {
+		(void)report_loss(nbd, layer, req);
+		return -EIO;
+	}
+	(void)settle(nbd, op->acked);
+	return 0;
+}
+
+static void resized(struct nr_nbd *nbd, struct nr_layer *layer, const struct nr_request *req)
+{
+	atomic_store(&nbd->size, req->offset);
+	nr_layer_resized(layer, req->offset);
+}
+
+void nr_nbd_finished(struct nr_link *link, struct nr_link_op *link_op, int error)
+{
+	struct nr_layer *layer = nr_link_layer(link);
+	struct nr_nbd *nbd = layer->instance;
+	struct nr_nbd_op *op = (struct nr_nbd_op *)link_op; /* its first member */
+	struct nr_request *req = link_op->req;
+
+	if (!error && op->counts)
+		count_acked(nbd, req);
+	op->done += op->piece;
+	if (!error && op->done < req->length && req->operation != NR_EXTENTS) {
+		send_piece(nbd, link, op, req);
+		return;
+	}
+	if (!error && req->operation == NR_FLUSH)
+		error = flushed(nbd, layer, op, req);
+	if (!error && req->operation == NR_RESIZE)
+		resized(nbd, layer, req);
+	nr_finish(layer, req, error);
+}
