@@ -20,6 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "src/log/log.h"
+
 static int ready_pipe = -1; /* the child's end; -1: not in the background */
 
 /* The parent: wait for the child's word, and exit with it. */
@@ -42,8 +44,8 @@ __attribute__((noreturn)) static void wait_for(pid_t child, int fd)
 		if (errno != EINTR)
 			_exit(1);
 	if (WIFSIGNALED(status))
-		fprintf(stderr, "nbdring: the server was ended by signal %d (%s) while starting\n",
-			WTERMSIG(status), strsignal(WTERMSIG(status)));
+		fprintf(stderr, "%s: the server was ended by signal %d (%s) while starting\n",
+			nr_log_who(), WTERMSIG(status), strsignal(WTERMSIG(status)));
 	_exit(1);
 }
 

@@ -79,11 +79,13 @@ int main(int argc, char **argv)
 	struct nr_options options;
 	int status = 1;
 
-	if (nr_options_parse(&options, argc, argv, &error) == 0)
+	if (nr_options_parse(&options, argc, argv, &error) == 0) {
+		nr_log_identify("nbdring", options.name);
 		status = options.action == NR_ACTION_SERVE ? serve(&options, &error)
 							   : inform(&options, &error);
+	}
 	if (error.code)
-		fprintf(stderr, "nbdring: %s\n", error.text);
+		fprintf(stderr, "%s: %s\n", nr_log_who(), error.text);
 	nr_options_free(&options);
 	return status;
 }

@@ -22,6 +22,7 @@
 #define WORKERS_MAX 1024
 #define SPIN_MAX 10000 /* microseconds */
 #define MODE_MAX 0777
+#define NAME_MAX_BYTES 64 /* of --name */
 
 static int take_number(const char *option, const char *value, uint64_t max, unsigned *field,
 		       struct nr_error *error)
@@ -125,6 +126,22 @@ static int take_log(struct nr_options *options, const char *value, struct nr_err
 			"or a path that begins with /",
 			value);
 	options->log = value;
+	return 0;
+}
+
+static int take_name(struct nr_options *options, const char *value, struct nr_error *error)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789._@+-";
+	size_t length = strlen(value);
+
+	/* What the system log takes for the end of a name must not be in one. */
+	if (length == 0 || length > NAME_MAX_BYTES || value[strspn(value, allowed)] != '\0')
+		return nr_error_set(error, -EINVAL,
+				    "--name=%s is not possible: write 1 to %d letters, digits, "
+				    "dots, dashes, and _ @ +",
+				    value, NAME_MAX_BYTES);
+	options->name = value;
 	return 0;
 }
 
@@ -416,6 +433,16 @@ const struct nr_option nr_option_table[] = {
 "Lines that clients can cause are limited in number; the log says how many were\n"
 "left out.  B<SIGHUP> makes the server open its log file again.  While there is no\n"
 "system log, as in many containers, what would go there is lost.",
+	},
+	{
+		.name = "name", .value = "NAME",
+		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_CALL, .take = take_name,
+		.help = "what messages call this server, to tell it from others",
+		.manual =
+"Begin messages with C<nbdring/>I<NAME> instead of C<nbdring>, on standard error and in\n"
+"the system log (where C<journalctl -t nbdring/>I<NAME> finds them), and with I<NAME> in\n"
+"a log file, so that one server can be told from another.  I<NAME> is made of letters,\n"
+"digits, dots, dashes, and C<_>, C<@>, C<+>.",
 	},
 	{
 		.name = "verbose", .letter = 'v',

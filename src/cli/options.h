@@ -64,6 +64,7 @@ struct nr_options {
 	unsigned workers;        /* -t; 0: one per CPU */
 	unsigned spin;           /* --spin, microseconds */
 	const char *log;         /* as nr_log_open wants it; NULL: not given */
+	const char *name;        /* --name; NULL: none */
 	unsigned verbose;
 	unsigned debug_plan; /* -D nbdring.plan */
 

@@ -34,7 +34,10 @@ static struct {
 	struct nr_sink sink;
 	struct nr_bucket bucket[NR_LOG_CLASS_COUNT];
 	atomic_bool verbose;
+	char who[NR_LOG_WHO_MAX + 1];
+	char name[NR_LOG_WHO_MAX + 3]; /* with ": " behind it */
 } the_log = {
+	.who = "nbdring",
 	.lock = PTHREAD_MUTEX_INITIALIZER,
 	.sink = NR_SINK_INIT,
 };
@@ -57,6 +60,21 @@ static void init_buckets(uint64_t now)
 	nr_bucket_init(&the_log.bucket[NR_LOG_CLIENT], 2000, SECOND_NS / 10, now);
 	nr_bucket_init(&the_log.bucket[NR_LOG_REQUEST], 200, SECOND_NS / 10, now);
 	nr_bucket_init(&the_log.bucket[NR_LOG_LAYER], 200, SECOND_NS / 10, now);
+}
+
+void nr_log_identify(const char *program, const char *name)
+{
+	snprintf(the_log.who, sizeof(the_log.who), "%s%s%s", program, name ? "/" : "",
+		 name ? name : "");
+	the_log.name[0] = '\0';
+	if (name)
+		snprintf(the_log.name, sizeof(the_log.name), "%s: ", name);
+	nr_sink_identify(the_log.who, the_log.name);
+}
+
+const char *nr_log_who(void)
+{
+	return the_log.who;
 }
 
 int nr_log_open(const char *target, bool verbose)

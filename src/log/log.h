@@ -24,6 +24,17 @@ enum nr_log_class {
 };
 
 /*
+ * Lines begin with PROGRAM ("nbdring" if this is not called), and with NAME where one is
+ * given, so that one server can be told from another: "nbdring/disk7: …".  In a log file
+ * only a name is written.  Together they have at most NR_LOG_WHO_MAX bytes, more is cut.
+ * Main thread, before nr_log_open.
+ */
+#define NR_LOG_WHO_MAX 95
+void nr_log_identify(const char *program, const char *name);
+/* What the lines begin with. */
+const char *nr_log_who(void);
+
+/*
  * TARGET: "default" (stderr), "stderr", "syslog", "null", or a path beginning
  * with '/' to append to.  Main thread, before others exist.  Returns 0 or -errno.
  */

@@ -27,6 +27,18 @@
 #include <time.h>
 #include <unistd.h>
 
+/* The process's, as its standard error is. */
+static struct {
+	const char *who;
+	const char *in_files;
+} identity = { "nbdring", "" };
+
+void nr_sink_identify(const char *who, const char *in_files)
+{
+	identity.who = who;
+	identity.in_files = in_files;
+}
+
 static int open_file(const char *path)
 {
 	int fd =
@@ -159,12 +171,12 @@ static bool write_parts(int fd, const char *head, const char *text, size_t lengt
 static bool write_stderr(enum nr_log_level level, const char *text, size_t length)
 {
 	struct pollfd ready = { .fd = STDERR_FILENO, .events = POLLOUT };
-	char head[32];
+	char head[128];
 
 	/* Standard error is shared with others, so it cannot be made non-blocking. */
 	if (poll(&ready, 1, 0) != 1 || !(ready.revents & POLLOUT))
 		return false;
-	snprintf(head, sizeof(head), "nbdring: %s", level_word(level));
+	snprintf(head, sizeof(head), "%s: %s", identity.who, level_word(level));
 	return write_parts(STDERR_FILENO, head, text, length);
 }
 
@@ -172,13 +184,13 @@ static bool write_file(int fd, enum nr_log_level level, const char *text, size_t
 {
 	struct timespec now;
 	struct tm utc;
-	char when[32], head[64];
+	char when[32], head[160];
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &utc);
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &utc);
-	snprintf(head, sizeof(head), "%s.%03ldZ %s", when, now.tv_nsec / 1000000,
-		 level_word(level));
+	snprintf(head, sizeof(head), "%s.%03ldZ %s%s", when, now.tv_nsec / 1000000,
+		 identity.in_files, level_word(level));
 	return write_parts(fd, head, text, length);
 }
 
@@ -212,12 +224,12 @@ static void syslog_time(char when[32])
 static bool write_syslog(struct nr_sink *sink, enum nr_log_level level, const char *text,
 			 size_t length)
 {
-	char when[32], head[128];
+	char when[32], head[192];
 	struct iovec parts[2];
 	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
 
 	syslog_time(when);
-	snprintf(head, sizeof(head), "<%d>%s nbdring[%d]: ", syslog_priority(level), when,
+	snprintf(head, sizeof(head), "<%d>%s %s[%d]: ", syslog_priority(level), when, identity.who,
 		 (int)getpid());
 	parts[0] = (struct iovec){ .iov_base = head, .iov_len = strlen(head) };
 	parts[1] = (struct iovec){ .iov_base = (void *)text, .iov_len = length };

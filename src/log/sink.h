@@ -23,6 +23,10 @@ struct nr_sink {
 		.kind = NR_SINK_STDERR, .fd = -1, .path = NULL \
 	}
 
+/* Who writes: for all sinks.  WHO and IN_FILES ("" or what stands before each line in files)
+ * stay the caller's. */
+void nr_sink_identify(const char *who, const char *in_files);
+
 /* TARGET as for nr_log_open.  Returns 0 or -errno; then SINK is as before. */
 int nr_sink_open(struct nr_sink *sink, const char *target);
 /* The system log that listens on the Unix datagram socket PATH. */

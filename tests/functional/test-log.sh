@@ -48,6 +48,22 @@ break_protocol
 until_true 60 has_lines "$LOG" 1 || fail "nothing was logged"
 stop_server
 
+if ours; then
+	note "--name, on standard error and in a file"
+	start_server --name=disk.7 memory 1M
+	break_protocol
+	until_true 60 has_lines "$LOG" 1 || fail "nothing was logged"
+	stop_server
+	equal "lines without the name" "$(grep -vc '^nbdring/disk\.7: ' "$LOG")" 0
+	start_server --name=disk.7 --log="$WORK/named.log" memory 1M
+	break_protocol
+	until_true 60 has_lines "$WORK/named.log" 1 || fail "nothing was logged"
+	stop_server
+	grep -Eq '^[-0-9T:.]+Z disk\.7: ' "$WORK/named.log" || fail "the file does not have the name"
+	"$NBDRING" --name=disk.7 -U "$WORK/none/sock" memory 1M 2>"$WORK/named.err" && fail "it started"
+	grep -q '^nbdring/disk\.7: ' "$WORK/named.err" || fail "the error does not have the name"
+fi
+
 note "--log=null"
 start_server --log=null memory 1M
 break_protocol

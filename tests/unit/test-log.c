@@ -338,12 +338,12 @@ static int listen_as_syslog(const char *path)
 
 static void expect_datagram(int fd, const char *head, const char *tail)
 {
-	char text[2000], pid[32];
+	char text[2000], pid[200];
 	ssize_t length = recv(fd, text, sizeof(text) - 1, 0);
 
 	assert_true(length > 0);
 	text[length] = '\0';
-	snprintf(pid, sizeof(pid), " nbdring[%d]: ", (int)getpid());
+	snprintf(pid, sizeof(pid), " %s[%d]: ", nr_log_who(), (int)getpid());
 	assert_memory_equal(text, head, strlen(head));
 	assert_non_null(strstr(text, pid));
 	assert_string_equal(strstr(text, pid) + strlen(pid), tail);
@@ -379,6 +379,37 @@ static void system_log(void **state)
 	nr_sink_close(&sink);
 	close(fd);
 	unlink(path);
+}
+
+/* A server among many, in the system log and in a file that they share. */
+static void names(void **state)
+{
+	struct nr_sink sink = NR_SINK_INIT;
+	const char *path = in_folder("syslog"), *file = in_folder("log");
+	int fd = listen_as_syslog(path);
+
+	assert_string_equal(nr_log_who(), "nbdring");
+	nr_log_identify("nbdring", "disk7");
+	assert_string_equal(nr_log_who(), "nbdring/disk7");
+	assert_int_equal(nr_sink_open_syslog(&sink, path), 0);
+	assert_true(nr_sink_write(&sink, NR_LOG_ERROR, "bad", 3));
+	expect_datagram(fd, "<27>", "bad");
+	nr_sink_close(&sink);
+	close(fd);
+	unlink(path);
+
+	assert_int_equal(nr_log_open(file, false), 0);
+	nr_log(NR_LOG_WARNING, NR_LOG_SERVER, "text");
+	nr_log_close();
+	is_stamped(contents(file), "disk7: warning: text\n");
+	unlink(file);
+
+	/* Longer than there is room for: cut. */
+	nr_log_identify("nbdring",
+			"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+			"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+	assert_int_equal(strlen(nr_log_who()), NR_LOG_WHO_MAX);
+	nr_log_identify("nbdring", NULL);
 }
 
 static void *log_much(void *context)
@@ -432,6 +463,7 @@ int main(void)
 		cmocka_unit_test(floods_are_limited),
 		cmocka_unit_test(a_full_pipe_does_not_block),
 		cmocka_unit_test(system_log),
+		cmocka_unit_test(names),
 		cmocka_unit_test(many_threads),
 	};
 

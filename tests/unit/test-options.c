@@ -366,6 +366,11 @@ static void refusals(void **state)
 	REFUSED("--log=here is not possible: write stderr, syslog, null, default, or a path that "
 		"begins with /",
 		"--log=here");
+	REFUSED("--name=a b is not possible: write 1 to 64 letters, digits, dots, dashes, and _ @ "
+		"+",
+		"--name=a b");
+	REFUSED("--name= is not possible: write 1 to 64 letters, digits, dots, dashes, and _ @ +",
+		"--name=");
 	REFUSED("-D file.zero=1: there is no such debug flag; there are nbdring.plan=N, "
 		"nbdkit.backend.controlpath=N and nbdkit.backend.datapath=N",
 		"-D", "file.zero=1");
