@@ -48,6 +48,7 @@ void nr_options_free(struct nr_options *options)
 	free(options->access_rules.item);
 	free(options->filters.item);
 	free(options->words.item);
+	nr_arguments_free(&options->arguments);
 	memset(options, 0, sizeof(*options));
 }
 
@@ -231,9 +232,63 @@ static int make_tables(struct getopt_tables *tables, struct nr_error *error)
 	return 0;
 }
 
-static int parse(struct nr_options *options, int argc, char **argv,
-		 const struct getopt_tables *tables, struct nr_error *error)
+/* What a long option's NAME, which may be shortened, stands for; NULL: nothing, or several. */
+static const struct nr_option *long_option(const char *name, size_t length)
 {
+	const struct nr_option *found = NULL;
+	struct name_walk walk;
+	const char *candidate;
+
+	for (size_t i = 0; (candidate = next_name(&walk, i)) != NULL; i++) {
+		if (strncmp(candidate, name, length) != 0)
+			continue;
+		if (candidate[length] == '\0')
+			return walk.option;
+		if (found && found != walk.option)
+			return NULL;
+		found = walk.option;
+	}
+	return found;
+}
+
+/* Is the word behind WORD its value? */
+static bool wants_value(const char *word)
+{
+	const struct nr_option *option = NULL;
+
+	if (word[0] != '-' || word[1] == '\0' || strchr(word, '='))
+		return false;
+	if (word[1] == '-') {
+		option = long_option(word + 2, strlen(word + 2));
+		return option && option->value && !option->value_optional;
+	}
+	/* Of letters in one word only the last can have its value in the next one. */
+	for (word++; *word; word++) {
+		option = option_of((unsigned char)*word);
+		if (option && option->value)
+			return word[1] == '\0';
+	}
+	return false;
+}
+
+/* The word that getopt has just stumbled over. */
+static const char *stumbled_over(char **argv, bool in_getopt)
+{
+	const char *word = argv[optind - 1];
+	bool is_letter = in_getopt && optopt > 0 && optopt < LONG_BASE;
+
+	/* In the middle of several letters it has not gone on yet. */
+	if (is_letter && !(word[0] == '-' && word[1] != '-' && strchr(word, optopt)) &&
+	    argv[optind])
+		return argv[optind];
+	return word;
+}
+
+static int parse(struct nr_options *options, const struct getopt_tables *tables,
+		 struct nr_error *error)
+{
+	int argc = options->arguments.argc;
+	char **argv = options->arguments.argv;
 	int value, err;
 
 	/* Zero makes glibc's getopt begin anew, also when it was left in a cluster. */
@@ -242,13 +297,19 @@ static int parse(struct nr_options *options, int argc, char **argv,
 	while ((value = getopt_long(argc, argv, tables->letters, tables->names, NULL)) != -1) {
 		const struct nr_option *option;
 
-		if (value == '?' || value == ':')
-			return explain(value, argv, error);
-		option = option_of(value);
-		assert(option);
-		err = take(options, option, optarg, error);
-		if (err)
+		if (value == '?' || value == ':') {
+			err = explain(value, argv, error);
+		} else {
+			option = option_of(value);
+			assert(option);
+			err = take(options, option, optarg, error);
+		}
+		if (err) {
+			nr_arguments_locate(&options->arguments,
+					    stumbled_over(argv, value == '?' || value == ':'),
+					    error);
 			return err;
+		}
 	}
 	for (; optind < argc; optind++) {
 		err = nr_strings_add(&options->words, argv[optind], error);
@@ -334,10 +395,12 @@ int nr_options_parse(struct nr_options *options, int argc, char **argv, struct n
 		.export_name = "",
 		.handshake_mask = 0xffff,
 	};
-	err = make_tables(&tables, error);
+	err = nr_arguments_expand(&options->arguments, argc, argv, wants_value, error);
+	if (!err)
+		err = make_tables(&tables, error);
 	if (err)
 		return err;
-	err = parse(options, argc, argv, &tables, error);
+	err = parse(options, &tables, error);
 	free(tables.names);
 	if (!err && options->action == NR_ACTION_SERVE)
 		err = check(options, error);

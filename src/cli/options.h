@@ -16,6 +16,7 @@
 
 #include "nbdring/error.h"
 #include "nbdring/param.h"
+#include "src/cli/arguments.h"
 
 /* What the command is to do. */
 enum nr_action {
@@ -31,8 +32,8 @@ enum nr_action {
 };
 
 /*
- * What the command line says.  Strings are those of argv, or belong to the
- * struct.  Switches are unsigned so that a row can set any of them to a number.
+ * What the command line says, with files that it names by @PATH.  Strings are those
+ * of argv, or belong to the struct.  Switches are unsigned so that a row can set any of them to a number.
  */
 struct nr_options {
 	unsigned action; /* enum nr_action */
@@ -75,6 +76,7 @@ struct nr_options {
 
 	const char *manual_of;   /* --manual */
 	struct nr_strings words; /* the rest: backend, key=value, bare words */
+	struct nr_arguments arguments;
 
 	struct nr_strings owned; /* memory of some of the strings above */
 };

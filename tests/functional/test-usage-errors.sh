@@ -66,3 +66,15 @@ for size in 1048576 1M 1m 1048576b 2048s 1024K 1024k; do
 	"$NBDRING" -U - memory "$size" --run "test \"\$(nbdinfo --size \"\$uri\")\" = 1048576" ||
 		fail "$size is not one MiB"
 done
+
+if ours; then
+	note "options in a file"
+	printf '%s\n' '# a disk' "--filter=readonly # no writing" 'memory' "'size=1M'" >"$WORK/disk.args"
+	start_server "@$WORK/disk.args"
+	equal "the size" "$(nbdinfo --size "$URI")" 1048576
+	nbdinfo "$URI" | grep -q 'is_read_only: true' || fail "the filter in the file was not used"
+	stop_server
+	printf '%s\n' '@disk.args' '--readnly' >"$WORK/bad.args"
+	(cd "$WORK" && refused "bad.args:2" "--readonly" -- @bad.args)
+	refused "@$WORK/none" -- "@$WORK/none"
+fi

@@ -5,13 +5,15 @@
  * The lines of the input are the words behind the program's name.  They go all the way
  * that a start goes before something is opened: options, layers, parameters of each
  * layer, and what its `check` makes of them; or the answer to --help and its kin.  Each
- * word is taken for a stack within a stack as well.  Modules are never loaded.
+ * word is taken for a stack within a stack as well, and the whole for a file of words.
+ * Modules are never loaded, files of words never opened.
  */
 #include <stdio.h>
 #include <sys/socket.h>
 
 #include "backends/table.h"
 #include "filters/table.h"
+#include "src/cli/arguments.h"
 #include "src/cli/help.h"
 #include "src/cli/layers.h"
 #include "src/cli/modules.h"
@@ -136,6 +138,33 @@ static void check_options(const struct nr_options *options)
 	}
 }
 
+/* Words come in order and apart, none longer than what it was made from. */
+static void try_file(const uint8_t *data, size_t size)
+{
+	char *text = fuzz_string(data, size), *at = text, *word, *last_end = text;
+	const char *problem;
+	unsigned line = 1, last_line = 1;
+
+	while ((word = nr_arguments_next(&at, &line, &problem)) != NULL) {
+		assert(word >= last_end);
+		assert(word + strlen(word) <= at);
+		assert(line >= last_line);
+		last_end = at;
+		last_line = line;
+	}
+	assert(problem || *at == '\0');
+	free(text);
+}
+
+/* Would a file of words be opened? */
+static bool names_words(const struct command_line *line)
+{
+	for (int i = 1; i < line->count; i++)
+		if (line->word[i][0] == '@')
+			return true;
+	return false;
+}
+
 static void try_words(const char *words)
 {
 	struct nr_plan_memory *memory = NULL;
@@ -163,9 +192,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	make_words(&line, data, size);
 	for (int i = 1; i < line.count; i++)
 		try_words(line.word[i]);
+	try_file(data, size);
 	/* getopt puts them into another order. */
 	memcpy(words, line.word, sizeof(words));
-	if (nr_options_parse(&options, line.count, words, &error)) {
+	if (names_words(&line)) {
+		options = (struct nr_options){ 0 };
+	} else if (nr_options_parse(&options, line.count, words, &error)) {
 		fuzz_check_error(&error);
 	} else {
 		check_options(&options);
