@@ -14,6 +14,11 @@
  * Thread sanitizer does not see through liburcu's barriers; the hooks tell it
  * what a grace period guarantees: everything before a leave, or before a retire,
  * happens before the burial.
+ *
+ * Nor does it know that what a disk contains belongs to its clients.  Requests that
+ * are under way together may meet in the same bytes, in any order, and that is no
+ * race of the server's: between NR_MEMORY_CONTENTS_BEGIN and _END a thread writes to
+ * such bytes, and thread sanitizer does not look.
  */
 #ifndef BACKENDS_MEMORY_RCU_H
 #define BACKENDS_MEMORY_RCU_H
@@ -33,9 +38,16 @@
 extern char nr_memory_grace; /* stands for all grace periods */
 #define NR_MEMORY_BEFORE_GRACE() __tsan_release(&nr_memory_grace)
 #define NR_MEMORY_AFTER_GRACE() __tsan_acquire(&nr_memory_grace)
+/* Of the sanitizer's library; no header declares them. */
+void AnnotateIgnoreWritesBegin(const char *file, int line);
+void AnnotateIgnoreWritesEnd(const char *file, int line);
+#define NR_MEMORY_CONTENTS_BEGIN() AnnotateIgnoreWritesBegin(__FILE__, __LINE__)
+#define NR_MEMORY_CONTENTS_END() AnnotateIgnoreWritesEnd(__FILE__, __LINE__)
 #else
 #define NR_MEMORY_BEFORE_GRACE() ((void)0)
 #define NR_MEMORY_AFTER_GRACE() ((void)0)
+#define NR_MEMORY_CONTENTS_BEGIN() ((void)0)
+#define NR_MEMORY_CONTENTS_END() ((void)0)
 #endif
 
 static inline void nr_memory_enter(void)

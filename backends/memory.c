@@ -266,12 +266,14 @@ static void fill(const struct nr_request *req, uint64_t offset, uint64_t length,
 {
 	uint64_t skip = offset - req->offset;
 
+	NR_MEMORY_CONTENTS_BEGIN();
 	if (req->operation != NR_WRITE)
 		memset(to, 0, length);
 	else if (req->segment_count == 1 && req->segments[0].data) /* as it comes from a socket */
 		nr_memory_copy(to, req->segments[0].data + skip, length);
 	else
 		nr_request_copy_out(req, skip, length, to);
+	NR_MEMORY_CONTENTS_END();
 }
 
 /* PAGES have been written to; false: the block had been dropped, all was in vain. */
@@ -398,6 +400,7 @@ static void erase_locked(struct memory *m, struct nr_memory_block *block, uint64
 	if ((before & NR_MEMORY_PAGES) && !(before & NR_MEMORY_PAGES & ~pages) &&
 	    nr_memory_tree_drop_empty(&m->tree, index, block))
 		return;
+	NR_MEMORY_CONTENTS_BEGIN();
 	for (uint64_t at = from, length; at < end; at += length) {
 		bool data;
 
@@ -405,6 +408,7 @@ static void erase_locked(struct memory *m, struct nr_memory_block *block, uint64
 		if (data)
 			memset(block->data + at, 0, length);
 	}
+	NR_MEMORY_CONTENTS_END();
 	if (from < first)
 		release_page(block, from);
 	if (last < end)
