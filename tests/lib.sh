@@ -114,9 +114,9 @@ ours() {
 	[[ $("$NBDRING" --version) == nbdring* ]]
 }
 
-# True for a server built with AddressSanitizer, whose use of memory says nothing.
+# True for a server built with a sanitizer, whose use of memory says nothing.
 sanitized() {
-	grep -q __asan_init "$NBDRING"
+	grep -qE '__(asan|tsan)_init' "$NBDRING"
 }
 
 server_pids=()

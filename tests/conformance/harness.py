@@ -184,7 +184,8 @@ class Server:
 
     def is_sanitized(self):
         """Whether memory numbers mean nothing because a sanitizer keeps memory."""
-        return b"__asan_init" in pathlib.Path(f"/proc/{self.pid}/exe").read_bytes()
+        program = pathlib.Path(f"/proc/{self.pid}/exe").read_bytes()
+        return any(mark in program for mark in (b"__asan_init", b"__tsan_init"))
 
 
 def can_serve(*backend, options=()):
