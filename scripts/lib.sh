@@ -25,9 +25,11 @@ bench_packages=(nbdkit qemu-utils nbd-server fio libnbd-bin)
 # clang 14 where it exists (Debian 12), else the release's own.
 # shellcheck disable=SC2034
 check_packages=(clang clang-tidy clang-format shellcheck git)
-# scripts/fuzz adds libFuzzer itself, whose package is named after clang's version.
+# use_clang adds clang's own libraries, whose package is named after its version.
 # shellcheck disable=SC2034
 fuzz_packages=(clang)
+# shellcheck disable=SC2034
+threads_packages=(clang llvm)
 
 die() {
 	printf '%s: %s\n' "$me" "$*" >&2
@@ -98,6 +100,16 @@ first_of() {
 		fi
 	done
 	return 1
+}
+
+# Sets clang and version to the compiler and its major version, and sees to it that its
+# libraries are there: sanitizers, libFuzzer, counters of coverage.
+# shellcheck disable=SC2034
+use_clang() {
+	clang=$(first_of clang-14 clang) || die "there is no clang"
+	version=$("$clang" -dumpversion)
+	version=${version%%.*}
+	install_packages "libclang-rt-$version-dev"
 }
 
 # configure DIR [MESON-OPTION...]: make the build directory unless it is there.
