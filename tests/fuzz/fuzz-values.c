@@ -344,14 +344,15 @@ static void try_uri(const char *text, size_t length)
 	char *path = fuzz_string((const uint8_t *)text, length), *name = strchr(path, '\n');
 	char host[] = "fe80::1%eth0";
 	struct nr_socket local = { .fd = -1, .path = path };
-	struct nr_socket remote = { .fd = -1, .host = host, .port = 10809 };
+	struct nr_socket remote = { .kind = NR_SOCKET_TCP, .fd = -1, .host = host, .port = 10809 };
 	char *uri, *middle, *part;
 
 	if (name)
 		*name++ = '\0';
 	else
 		name = path + strlen(path);
-	uri = nr_socket_uri(&local, name);
+	local.path_length = strlen(path);
+	uri = nr_socket_uri(&local, name, false);
 	assert(uri);
 	assert(strncmp(uri, unix_start, strlen(unix_start)) == 0);
 	middle = strstr(uri, unix_middle);
@@ -365,7 +366,7 @@ static void try_uri(const char *text, size_t length)
 	free(part);
 	free(uri);
 
-	uri = nr_socket_uri(&remote, name);
+	uri = nr_socket_uri(&remote, name, false);
 	assert(uri);
 	assert(strncmp(uri, tcp_start, strlen(tcp_start)) == 0);
 	middle = uri + strlen(tcp_start);
