@@ -24,7 +24,7 @@ struct split_instance {
 static const struct nr_param params[] = {
 	{ .name = "file",
 	  .type = NR_PARAM_PATHS,
-	  .flags = NR_PARAM_MAIN | NR_PARAM_REQUIRED,
+	  .flags = NR_PARAM_MAIN | NR_PARAM_REQUIRED | NR_PARAM_WRITTEN,
 	  .offset = offsetof(struct split_instance, paths),
 	  .value = "PATH",
 	  .help = "a part of the disk; give the parts in their order",

@@ -28,7 +28,7 @@ static const struct nr_param ddrescue_params[] = {
 	{
 		.name = "ddrescue-mapfile",
 		.type = NR_PARAM_PATH,
-		.flags = NR_PARAM_REQUIRED,
+		.flags = NR_PARAM_REQUIRED | NR_PARAM_AGAIN,
 		.offset = offsetof(struct ddrescue, path),
 		.value = "PATH",
 		.help = "The mapfile that ddrescue wrote for this disk",

@@ -396,6 +396,7 @@ static const struct nr_param exitwhen_params[] = {
 	{
 		.name = "exit-when-script",
 		.type = NR_PARAM_LIST,
+		.flags = NR_PARAM_COMMAND,
 		.offset = offsetof(struct exitwhen, scripts),
 		.value = "COMMAND",
 		.help = "end when this command ends with status 88",

@@ -293,6 +293,7 @@ static const struct nr_param exportname_params[] = {
 	{
 		.name = "exportdesc",
 		.type = NR_PARAM_STRING,
+		.flags = NR_PARAM_SCRIPT,
 		.offset = offsetof(struct exportname, description),
 		.fallback = "keep",
 		.value = "HOW",

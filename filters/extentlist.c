@@ -28,7 +28,7 @@ static const struct nr_param params[] = {
 	{
 		.name = "extentlist",
 		.type = NR_PARAM_PATH,
-		.flags = NR_PARAM_REQUIRED,
+		.flags = NR_PARAM_REQUIRED | NR_PARAM_AGAIN,
 		.offset = offsetof(struct extentlist, file),
 		.value = "FILE",
 		.help = "File with the extents, a line each: OFFSET LENGTH [TYPE]",

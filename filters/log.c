@@ -110,6 +110,7 @@ static const char *const formats[] = { "text", "json", NULL };
 static const struct nr_param log_params[] = {
 	{ .name = "logfile",
 	  .type = NR_PARAM_PATH,
+	  .flags = NR_PARAM_WRITTEN | NR_PARAM_MADE,
 	  .offset = offsetof(struct log, file),
 	  .value = "FILE",
 	  .help = "File that the log is written to",
@@ -118,6 +119,7 @@ static const struct nr_param log_params[] = {
 		    "does nothing." },
 	{ .name = "logscript",
 	  .type = NR_PARAM_STRING,
+	  .flags = NR_PARAM_COMMAND,
 	  .offset = offsetof(struct log, script.command),
 	  .value = "COMMAND",
 	  .help = "Command that is run for every line",

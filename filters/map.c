@@ -62,6 +62,7 @@ static const struct nr_param params[] = {
 		  "where wanted. Give it once for each range; ranges must not overlap." },
 	{ .name = "map-file",
 	  .type = NR_PARAM_PATH,
+	  .flags = NR_PARAM_AGAIN,
 	  .offset = offsetof(struct map, path),
 	  .value = "PATH",
 	  .help = "a file with such ranges, one per line",

@@ -28,7 +28,7 @@ static const struct nr_param pause_params[] = {
 	{
 		.name = "pause-control",
 		.type = NR_PARAM_PATH,
-		.flags = NR_PARAM_REQUIRED,
+		.flags = NR_PARAM_REQUIRED | NR_PARAM_MADE,
 		.offset = offsetof(struct pause_filter, path),
 		.value = "SOCKET",
 		.help = "The Unix socket that takes the commands",
@@ -99,6 +99,7 @@ const struct nr_layer_type nr_pause_type = {
 	.summary = "stops and resumes all requests on command",
 	.kind = NR_FILTER,
 	.placement = NR_SPREAD,
+	.needs = NR_NEEDS_SOCKETS,
 	.params = pause_params,
 	.instance_size = sizeof(struct pause_filter),
 	.request_size = sizeof(struct state),

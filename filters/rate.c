@@ -312,6 +312,7 @@ static const struct nr_param rate_params[] = {
 	{
 		.name = "rate-file",
 		.type = NR_PARAM_PATH,
+		.flags = NR_PARAM_AGAIN,
 		.offset = offsetof(struct rate, file[OF_SERVER]),
 		.value = "PATH",
 		.help = "file that holds the rate and may change while the server runs",
@@ -322,6 +323,7 @@ static const struct nr_param rate_params[] = {
 	{
 		.name = "export-rate-file",
 		.type = NR_PARAM_PATH,
+		.flags = NR_PARAM_AGAIN,
 		.offset = offsetof(struct rate, file[OF_EXPORT]),
 		.value = "PATH",
 		.help = "the same for the rate of each export",
@@ -330,6 +332,7 @@ static const struct nr_param rate_params[] = {
 	{
 		.name = "connection-rate-file",
 		.type = NR_PARAM_PATH,
+		.flags = NR_PARAM_AGAIN,
 		.offset = offsetof(struct rate, file[OF_CONNECTION]),
 		.value = "PATH",
 		.help = "the same for the rate of each connection",

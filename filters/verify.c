@@ -39,7 +39,7 @@ static const struct nr_param verify_params[] = {
 	{
 		.name = "twin",
 		.type = NR_PARAM_STRING,
-		.flags = NR_PARAM_REQUIRED,
+		.flags = NR_PARAM_REQUIRED | NR_PARAM_STACK,
 		.offset = offsetof(struct verify, words),
 		.value = "'[--filter=FILTER]... BACKEND [KEY=VALUE]...'",
 		.help = "The stack to compare with, in one word as on the command line",

@@ -45,7 +45,7 @@
 #pragma GCC visibility push(default) /* what modules call */
 
 /* Raised whenever a structure or a rule here changes. */
-#define NR_LAYER_ABI 3
+#define NR_LAYER_ABI 4
 
 #define NR_NAME_MAX 4096 /* bytes of an export name (protocol, "String values") */
 
@@ -56,6 +56,17 @@ enum nr_placement {
 	NR_SPREAD, /* any worker, several at once */
 	NR_HOME,   /* one worker, chosen at open; the export's connections move there */
 };
+
+/*
+ * What a layer does besides opening the files that its parameters name (param.h), for the
+ * sandbox (docs/operations.md), which would not let it.  A layer that is built in and says
+ * nothing needs nothing.  A module that says nothing needs all of it, so one that needs
+ * nothing says NR_NEEDS_STATED.
+ */
+#define NR_NEEDS_STATED (1u << 0)
+#define NR_NEEDS_FILES (1u << 1)    /* opens files that no parameter names */
+#define NR_NEEDS_SOCKETS (1u << 2)  /* makes sockets: connects, listens, asks name servers */
+#define NR_NEEDS_PROGRAMS (1u << 3) /* runs other programs, which inherit any restriction */
 
 /*
  * What a client has proved by TLS.  Text is UTF-8 without NUL and control characters
@@ -106,6 +117,7 @@ struct nr_layer_type {
 	const char *summary; /* one phrase, no full stop */
 	enum nr_layer_kind kind;
 	enum nr_placement placement;
+	unsigned needs;                /* NR_NEEDS_* */
 	const struct nr_param *params; /* NULL: takes none */
 	size_t instance_size;          /* state of one use of the layer; zeroed before the
 					* parameters are stored */

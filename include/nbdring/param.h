@@ -37,6 +37,19 @@ struct nr_strings {
 #define NR_PARAM_REQUIRED (1u << 0) /* must be given */
 #define NR_PARAM_MAIN (1u << 1)     /* bare words after the layer's name go here; one row at most */
 
+/*
+ * What the layer does with the value, for the sandbox, which lets the server do that and
+ * no more.  A path is read, a folder with all that is in it; further:
+ */
+#define NR_PARAM_WRITTEN \
+	(1u << 2)                /* PATH: opened for writing, too, unless the server is read-only */
+#define NR_PARAM_MADE (1u << 3)  /* PATH: made if it is not there, and removed */
+#define NR_PARAM_AGAIN (1u << 4) /* PATH: opened again later, when it may be another file */
+#define NR_PARAM_COMMAND (1u << 5)    /* STRING, LIST: a shell command that is run */
+#define NR_PARAM_SCRIPT (1u << 6)     /* STRING: a command if it begins with "script:" */
+#define NR_PARAM_STACK (1u << 7)      /* STRING: words for nr_substack_open */
+#define NR_PARAM_DESCRIPTOR (1u << 8) /* UINT: of a file the server was started with */
+
 struct nr_param {
 	const char *name; /* [A-Za-z][A-Za-z0-9._-]* ; NULL ends the table */
 	enum nr_param_type type;
