@@ -26,7 +26,7 @@ static void stop(const char *why)
 	kill(getpid(), SIGTERM);
 }
 
-static void log_line(enum nr_layer_log_level level, const char *line)
+static void log_line(const struct nr_layer *layer, enum nr_layer_log_level level, const char *line)
 {
 	static const enum nr_log_level levels[] = {
 		[NR_LAYER_ERROR] = NR_LOG_ERROR,
@@ -35,10 +35,15 @@ static void log_line(enum nr_layer_log_level level, const char *line)
 		[NR_LAYER_DEBUG] = NR_LOG_DEBUG,
 	};
 
+	const struct nr_log_fields about = {
+		.export_name = layer->export_name,
+		.layer = layer->type->name,
+	};
+
 	/* A module may pass anything. */
 	if ((unsigned)level >= sizeof(levels) / sizeof(levels[0]))
 		level = NR_LAYER_ERROR;
-	nr_log(levels[level], NR_LOG_LAYER, "%s", line);
+	nr_log_about(levels[level], NR_LOG_LAYER, &about, "%s", line);
 }
 
 static const struct nr_surroundings surroundings = {

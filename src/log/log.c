@@ -36,6 +36,7 @@ static struct {
 	atomic_bool verbose;
 	char who[NR_LOG_WHO_MAX + 1];
 	char name[NR_LOG_WHO_MAX + 3]; /* with ": " behind it */
+	bool streams;                  /* standard error leads to the journal */
 } the_log = {
 	.who = "nbdring",
 	.lock = PTHREAD_MUTEX_INITIALIZER,
@@ -83,8 +84,10 @@ int nr_log_open(const char *target, bool verbose)
 
 	pthread_mutex_lock(&the_log.lock);
 	err = nr_sink_open(&the_log.sink, target);
-	if (!err)
+	if (!err) {
+		the_log.streams = nr_sink_is_stream();
 		init_buckets(now_ns());
+	}
 	pthread_mutex_unlock(&the_log.lock);
 	if (!err)
 		atomic_store(&the_log.verbose, verbose);
@@ -125,29 +128,35 @@ void nr_log_reopen(void)
 		       strerror_r(-err, text, sizeof(text)));
 }
 
+bool nr_log_reconnects(void)
+{
+	return the_log.sink.kind == NR_SINK_SYSLOG || the_log.sink.kind == NR_SINK_JOURNAL;
+}
+
 bool nr_log_verbose(void)
 {
 	return atomic_load_explicit(&the_log.verbose, memory_order_relaxed);
 }
 
-static void write_debug(const char *text, size_t length)
+static void write_debug(const struct nr_sink_line *line)
 {
 	struct nr_sink standard_error = NR_SINK_INIT;
 
 	pthread_mutex_lock(&the_log.lock);
-	nr_sink_write(&standard_error, NR_LOG_DEBUG, text, length);
+	if (the_log.streams)
+		standard_error.kind = NR_SINK_STREAM;
+	nr_sink_write_line(&standard_error, line);
 	pthread_mutex_unlock(&the_log.lock);
 }
 
-static void write_limited(enum nr_log_level level, enum nr_log_class class, const char *text,
-			  size_t length)
+static void write_limited(enum nr_log_class class, const struct nr_sink_line *line)
 {
 	struct nr_bucket *bucket = &the_log.bucket[class];
 
 	pthread_mutex_lock(&the_log.lock);
 	if (nr_bucket_take(bucket, now_ns())) {
 		/* After the line, so that "like this" has something to point at. */
-		if (nr_sink_write(&the_log.sink, level, text, length))
+		if (nr_sink_write_line(&the_log.sink, line))
 			say_left_out(bucket);
 		else
 			bucket->left_out++;
@@ -155,20 +164,23 @@ static void write_limited(enum nr_log_level level, enum nr_log_class class, cons
 	pthread_mutex_unlock(&the_log.lock);
 }
 
-void nr_log(enum nr_log_level level, enum nr_log_class class, const char *format, ...)
+void nr_log_at(const struct nr_log_place *place, enum nr_log_level level, enum nr_log_class class,
+	       const struct nr_log_fields *fields, const char *format, ...)
 {
-	char raw[LINE_MAX_BYTES], line[LINE_MAX_BYTES];
+	char raw[LINE_MAX_BYTES], text[LINE_MAX_BYTES];
+	struct nr_sink_line line = {
+		.level = level, .text = text, .fields = fields, .place = place
+	};
 	va_list args;
-	size_t length;
 
 	if (level == NR_LOG_DEBUG && !nr_log_verbose())
 		return;
 	va_start(args, format);
 	vsnprintf(raw, sizeof(raw), format, args);
 	va_end(args);
-	length = nr_line_escape(line, sizeof(line), raw);
+	line.length = nr_line_escape(text, sizeof(text), raw);
 	if (level == NR_LOG_DEBUG)
-		write_debug(line, length);
+		write_debug(&line);
 	else
-		write_limited(level, class, line, length);
+		write_limited(class, &line);
 }

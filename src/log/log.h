@@ -35,8 +35,26 @@ void nr_log_identify(const char *program, const char *name);
 const char *nr_log_who(void);
 
 /*
- * TARGET: "default" (stderr), "stderr", "syslog", "null", or a path beginning
- * with '/' to append to.  Main thread, before others exist.  Returns 0 or -errno.
+ * What a line is about, for logs that keep it apart from the text (the journal).  What is
+ * not known is NULL or 0.  The strings may be a client's.
+ */
+struct nr_log_fields {
+	const char *export_name;
+	const char *client;
+	const char *layer;
+	int error; /* errno, positive */
+};
+
+/* Where in the source a line comes from. */
+struct nr_log_place {
+	const char *file, *function;
+	int line;
+};
+
+/*
+ * TARGET: "stderr", "syslog", "journal", "null", a path beginning with '/' to append to, or
+ * "default": the journal if standard error leads there, otherwise standard error.  Main
+ * thread, before others exist.  Returns 0 or -errno.
  */
 int nr_log_open(const char *target, bool verbose);
 void nr_log_close(void);
@@ -44,9 +62,22 @@ void nr_log_close(void);
 /* Open the log file again (after a rotation). */
 void nr_log_reopen(void);
 
+/* May the log have to connect to a local socket again, when its other end was restarted? */
+bool nr_log_reconnects(void);
+
 /* Any thread; the line is cut at 1 KiB; control characters are escaped. */
-void nr_log(enum nr_log_level level, enum nr_log_class class, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+#define nr_log(level, class, ...) nr_log_at(NR_LOG_HERE, level, class, NULL, __VA_ARGS__)
+
+/* The same, about FIELDS (a pointer). */
+#define nr_log_about(level, class, fields, ...) \
+	nr_log_at(NR_LOG_HERE, level, class, fields, __VA_ARGS__)
+
+#define NR_LOG_HERE \
+	(&(const struct nr_log_place){ .file = __FILE__, .function = __func__, .line = __LINE__ })
+
+void nr_log_at(const struct nr_log_place *place, enum nr_log_level level, enum nr_log_class class,
+	       const struct nr_log_fields *fields, const char *format, ...)
+	__attribute__((format(printf, 5, 6)));
 
 /* Would a debug line be printed (-v)? */
 bool nr_log_verbose(void);

@@ -209,11 +209,18 @@ static void log_failure(const struct nr_command *command, int error)
 	const struct nr_connection *c = command->connection;
 	const struct nr_request *req = &command->request;
 	const struct nr_layer *layer = req->internal.failed_at;
+	const struct nr_log_fields about = {
+		.export_name = c->session.export_name,
+		.client = c->peer,
+		.layer = layer ? layer->type->name : NULL,
+		.error = -error,
+	};
 
-	nr_log(NR_LOG_WARNING, NR_LOG_REQUEST,
-	       "export '%s' client %s: %s: %s offset=%" PRIu64 " length=%" PRIu64 ": %s",
-	       c->session.export_name, c->peer, layer ? layer->type->name : "server",
-	       nbd_command_name(command->wire.command), req->offset, req->length, strerror(-error));
+	nr_log_about(NR_LOG_WARNING, NR_LOG_REQUEST, &about,
+		     "export '%s' client %s: %s: %s offset=%" PRIu64 " length=%" PRIu64 ": %s",
+		     about.export_name, about.client, about.layer ? about.layer : "server",
+		     nbd_command_name(command->wire.command), req->offset, req->length,
+		     strerror(-error));
 }
 
 static const char *failure_text(int error)

@@ -111,7 +111,8 @@ int nr_connection_begin(struct nr_shard *shard, int fd, bool single)
 	nr_ring_adopt(shard->ring, fd);
 	nr_shard_add(shard, c);
 	set_state(c, NR_CONNECTION_HANDSHAKE);
-	nr_log(NR_LOG_DEBUG, NR_LOG_CLIENT, "client %s: connected", c->peer);
+	nr_log_about(NR_LOG_DEBUG, NR_LOG_CLIENT, &(struct nr_log_fields){ .client = c->peer },
+		     "client %s: connected", c->peer);
 	return 0;
 }
 
@@ -119,16 +120,21 @@ int nr_connection_begin(struct nr_shard *shard, int fd, bool single)
 
 static void report(struct nr_connection *c, enum nr_log_level level, const char *why)
 {
+	const struct nr_log_fields about = {
+		.export_name = c->session.export_name,
+		.client = c->peer,
+	};
+
 	if (c->reported)
 		return;
 	c->reported = true;
 	if (c->commands)
-		nr_log(level, NR_LOG_CLIENT,
-		       "client %s (export '%s'): %s, with %u requests in flight", c->peer,
-		       c->session.export_name, why, c->commands);
+		nr_log_about(level, NR_LOG_CLIENT, &about,
+			     "client %s (export '%s'): %s, with %u requests in flight", c->peer,
+			     c->session.export_name, why, c->commands);
 	else
-		nr_log(level, NR_LOG_CLIENT, "client %s (export '%s'): %s", c->peer,
-		       c->session.export_name, why);
+		nr_log_about(level, NR_LOG_CLIENT, &about, "client %s (export '%s'): %s", c->peer,
+			     c->session.export_name, why);
 }
 
 void nr_connection_drop(struct nr_connection *c, const char *why, ...)

@@ -118,6 +118,17 @@ static struct nr_export *look_up(struct nr_exports *t, const char *name)
 	return e;
 }
 
+unsigned nr_exports_count(struct nr_exports *t)
+{
+	unsigned count = 0;
+
+	pthread_mutex_lock(&t->mutex);
+	for (const struct nr_export *e = t->list; e; e = e->next)
+		count++;
+	pthread_mutex_unlock(&t->mutex);
+	return count;
+}
+
 static void take_out(struct nr_exports *t, struct nr_export *e)
 {
 	struct nr_export **at = &t->list;
@@ -198,7 +209,9 @@ static int acquire(struct nr_exports *t, const char *name, struct nr_export **ou
 		err = nr_stack_refresh(e->stack, error);
 		if (err) {
 			/* Not the last user's business: others go on with what they have. */
-			nr_log(NR_LOG_WARNING, NR_LOG_CLIENT, "export '%s': %s", name, error->text);
+			nr_log_about(NR_LOG_WARNING, NR_LOG_CLIENT,
+				     &(struct nr_log_fields){ .export_name = name, .error = -err },
+				     "export '%s': %s", name, error->text);
 		}
 		*out = e;
 		return 0;
@@ -272,8 +285,11 @@ static void flushed(struct nr_request *req)
 	int error = req->error;
 
 	if (error)
-		nr_log(NR_LOG_ERROR, NR_LOG_SERVER, "export '%s': the last flush failed: %s",
-		       copy.export->name, strerror(-error));
+		nr_log_about(NR_LOG_ERROR, NR_LOG_SERVER,
+			     &(struct nr_log_fields){ .export_name = copy.export->name,
+						      .error = -error },
+			     "export '%s': the last flush failed: %s", copy.export->name,
+			     strerror(-error));
 	nr_request_release(req, sizeof(*flush));
 	copy.done(copy.export, worker, error, copy.context);
 }
@@ -564,9 +580,26 @@ static void log_access(const struct nr_ticket *ticket)
 	bool is_detail =
 		ticket->purpose == NR_EXPORT_CONTEXTS || ticket->verdict >= NR_ACCESS_READ_ONLY;
 
-	nr_log(is_detail ? NR_LOG_DEBUG : NR_LOG_WARNING, NR_LOG_CLIENT,
-	       "client %s%s%s%s: export '%s': %s", session->peer, proof ? " (" : "",
-	       proof ? proof : "", proof ? ")" : "", ticket->name, ticket->access);
+	const struct nr_log_fields about = {
+		.export_name = ticket->name,
+		.client = session->peer,
+	};
+
+	nr_log_about(is_detail ? NR_LOG_DEBUG : NR_LOG_WARNING, NR_LOG_CLIENT, &about,
+		     "client %s%s%s%s: export '%s': %s", session->peer, proof ? " (" : "",
+		     proof ? proof : "", proof ? ")" : "", ticket->name, ticket->access);
+}
+
+static void log_refusal(const struct nr_ticket *ticket)
+{
+	const struct nr_log_fields about = {
+		.export_name = ticket->name ? ticket->name : "",
+		.client = ticket->session->peer,
+		.error = ticket->error.code < 0 ? -ticket->error.code : 0,
+	};
+
+	nr_log_about(NR_LOG_WARNING, NR_LOG_CLIENT, &about, "client %s: export '%s' refused: %s",
+		     about.client, about.export_name, ticket->error.text);
 }
 
 static void ticket_done(struct nr_job *job)
@@ -578,8 +611,7 @@ static void ticket_done(struct nr_job *job)
 		log_access(ticket);
 	if (ticket->refusal && ticket->refusal != NBD_REP_ERR_UNKNOWN &&
 	    ticket->verdict >= NR_ACCESS_READ_ONLY)
-		nr_log(NR_LOG_WARNING, NR_LOG_CLIENT, "client %s: export '%s' refused: %s",
-		       ticket->session->peer, ticket->name ? ticket->name : "", ticket->error.text);
+		log_refusal(ticket);
 	if (ticket->export && ticket->purpose != NR_EXPORT_GO) {
 		put_back(ticket->export, &ticket->shard->worker);
 		ticket->export = NULL;

@@ -67,6 +67,9 @@ void nr_ticket_clear(struct nr_ticket *ticket);
 void nr_export_leave(struct nr_export *export, struct nr_session *session,
 		     struct nr_worker *worker);
 
+/* How many are open, or being opened or closed.  Any thread. */
+unsigned nr_exports_count(struct nr_exports *exports);
+
 struct nr_stack *nr_export_stack(const struct nr_export *export);
 /* The shard its connections have to live on, or -1: any. */
 int nr_export_home(const struct nr_export *export);

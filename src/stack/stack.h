@@ -58,8 +58,8 @@ struct nr_surroundings {
 	void (*forget)(struct nr_plan_memory *memory);
 	/* The server shall stop.  Any thread. */
 	void (*stop)(const char *why);
-	/* A line for the log.  Any thread; may not block. */
-	void (*log)(enum nr_layer_log_level level, const char *line);
+	/* LAYER's line for the log.  Any thread; may not block. */
+	void (*log)(const struct nr_layer *layer, enum nr_layer_log_level level, const char *line);
 };
 
 struct nr_stack;

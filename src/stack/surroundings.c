@@ -38,5 +38,5 @@ void nr_layer_log(const struct nr_layer *layer, enum nr_layer_log_level level, c
 		(void)vsnprintf(line + used, sizeof(line) - (size_t)used, format, arguments);
 	va_end(arguments);
 	if (used > 0)
-		surroundings->log(level, line);
+		surroundings->log(layer, level, line);
 }

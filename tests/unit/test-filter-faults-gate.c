@@ -253,7 +253,7 @@ static void stop(const char *why)
 
 static char line_text[256];
 
-static void take_line(enum nr_layer_log_level level, const char *line)
+static void take_line(const struct nr_layer *layer, enum nr_layer_log_level level, const char *line)
 {
 	snprintf(line_text, sizeof(line_text), "%u %.200s", (unsigned)level, line);
 }

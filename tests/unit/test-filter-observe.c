@@ -318,7 +318,7 @@ static void test_a_script_is_told_of_every_line(void **state)
 
 static char last_said[512];
 
-static void hear(enum nr_layer_log_level level, const char *line)
+static void hear(const struct nr_layer *layer, enum nr_layer_log_level level, const char *line)
 {
 	snprintf(last_said, sizeof(last_said), "%s", line);
 }

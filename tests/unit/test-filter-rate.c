@@ -157,7 +157,8 @@ static void a_later_export_begins_with_the_rate_of_the_server(void **state)
 static char said[4096];
 static pthread_mutex_t saying = PTHREAD_MUTEX_INITIALIZER;
 
-static void write_down(enum nr_layer_log_level level, const char *line)
+static void write_down(const struct nr_layer *layer, enum nr_layer_log_level level,
+		       const char *line)
 {
 	size_t used;
 

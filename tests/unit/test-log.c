@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "src/log/bucket.h"
+#include "src/log/journal.h"
 #include "src/log/line.h"
 #include "src/log/log.h"
 #include "src/log/sink.h"
@@ -412,6 +413,69 @@ static void names(void **state)
 	nr_log_identify("nbdring", NULL);
 }
 
+/* The fields are apart from the text, as they are; a newline in one makes no field. */
+static void journal(void **state)
+{
+	static const char entry[] = "PRIORITY=4\nSYSLOG_IDENTIFIER=nbdring\nMESSAGE=so-so\n"
+				    "CODE_FILE=here.c\nCODE_LINE=7\nCODE_FUNC=do_it\n"
+				    "EXPORT\n\x09\0\0\0\0\0\0\0a\nLAYER=b\n"
+				    "CLIENT=unix:pid=1\nLAYER=file\nERRNO=5\n";
+	const struct nr_log_fields fields = {
+		.export_name = "a\nLAYER=b",
+		.client = "unix:pid=1",
+		.layer = "file",
+		.error = EIO,
+	};
+	const struct nr_log_place place = { .file = "here.c", .line = 7, .function = "do_it" };
+	const struct nr_sink_line line = {
+		.level = NR_LOG_WARNING,
+		.text = "so-so",
+		.length = 5,
+		.fields = &fields,
+		.place = &place,
+	};
+	struct nr_sink sink = NR_SINK_INIT;
+	const char *path = in_folder("journal");
+	char got[20000];
+	int fd;
+
+	assert_int_equal(nr_sink_open_journal(&sink, path), 0);
+	assert_false(nr_sink_write_line(&sink, &line));
+	fd = listen_as_syslog(path);
+	assert_true(nr_sink_write_line(&sink, &line));
+	assert_int_equal(recv(fd, got, sizeof(got), 0), sizeof(entry) - 1);
+	assert_memory_equal(got, entry, sizeof(entry) - 1);
+
+	/* Of a line of which nothing is known. */
+	assert_true(nr_sink_write(&sink, NR_LOG_ERROR, "bad", 3));
+	got[recv(fd, got, sizeof(got) - 1, 0)] = '\0';
+	assert_string_equal(got, "PRIORITY=3\nSYSLOG_IDENTIFIER=nbdring\nMESSAGE=bad\n");
+	nr_sink_close(&sink);
+	close(fd);
+	unlink(path);
+}
+
+/* The longest names there can be fit; beyond, they are cut. */
+static void journal_of_long_names(void **state)
+{
+	static char name[10000], text[1024], entry[NR_JOURNAL_BYTES + 8];
+	const struct nr_log_fields fields = { .export_name = name, .client = name, .layer = name };
+	const struct nr_sink_line line = {
+		.text = text,
+		.length = sizeof(text),
+		.fields = &fields,
+	};
+	size_t length;
+
+	memset(name, 'n', sizeof(name) - 1);
+	memset(text, 't', sizeof(text));
+	memset(entry, 'x', sizeof(entry));
+	length = nr_journal_entry(entry, "nbdring", &line, 3);
+	assert_in_range(length, 3 * 4096, NR_JOURNAL_BYTES);
+	assert_memory_equal(entry + NR_JOURNAL_BYTES, "xxxxxxxx", 8);
+	assert_int_equal(entry[length - 1], '\n');
+}
+
 static void *log_much(void *context)
 {
 	for (int i = 0; i < 1000; i++)
@@ -464,6 +528,8 @@ int main(void)
 		cmocka_unit_test(a_full_pipe_does_not_block),
 		cmocka_unit_test(system_log),
 		cmocka_unit_test(names),
+		cmocka_unit_test(journal),
+		cmocka_unit_test(journal_of_long_names),
 		cmocka_unit_test(many_threads),
 	};
 

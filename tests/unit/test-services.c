@@ -401,7 +401,7 @@ static void test_wrong_words_of_a_stack_within_are_explained(void **state)
 static char logged[2048];
 static enum nr_layer_log_level logged_level;
 
-static void take_line(enum nr_layer_log_level level, const char *line)
+static void take_line(const struct nr_layer *layer, enum nr_layer_log_level level, const char *line)
 {
 	logged_level = level;
 	snprintf(logged, sizeof(logged), "%s", line);
