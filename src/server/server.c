@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "src/log/log.h"
@@ -201,6 +202,58 @@ int nr_server_ended_fd(const struct nr_server *server)
 	return server->ended_fd;
 }
 
+/* Signs of life. */
+
+static void answer_ping(struct nr_ring *ring, struct nr_message *message)
+{
+	struct nr_shard *shard = nr_ring_context(ring);
+
+	atomic_store(&shard->ping_owed, false);
+}
+
+static uint64_t monotonic_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+bool nr_server_turns(struct nr_server *server, uint64_t patience_ns)
+{
+	uint64_t now = monotonic_now();
+	bool all = true;
+
+	for (unsigned i = 0; i < server->started; i++) {
+		struct nr_shard *shard = &server->shards[i];
+
+		if (atomic_load(&shard->ping_owed)) {
+			all = all && now - shard->ping_sent <= patience_ns;
+			continue;
+		}
+		shard->ping_sent = now;
+		shard->ping_message.deliver = answer_ping;
+		atomic_store(&shard->ping_owed, true);
+		nr_ring_post(shard->ring, &shard->ping_message);
+	}
+	return all;
+}
+
+unsigned nr_server_count_clients(const struct nr_server *server)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < server->shard_count; i++)
+		count += atomic_load_explicit(&server->shards[i].connection_count,
+					      memory_order_relaxed);
+	return count;
+}
+
+unsigned nr_server_count_exports(struct nr_server *server)
+{
+	return nr_exports_count(server->exports);
+}
+
 /* New connections. */
 
 static void begin_or_close(struct nr_shard *shard, int fd, bool single)
@@ -348,6 +401,8 @@ int nr_server_create(struct nr_server **out, const struct nr_server_config *conf
 		      : 0;
 	if (!err)
 		err = make_shards(server, error);
+	if (!err && config->settle)
+		err = config->settle(config->settle_context, error);
 	if (!err)
 		err = nr_exports_create(&server->exports, server, config->plan, server->offload,
 					error);

@@ -30,6 +30,14 @@ struct nr_server_config {
 					       * take their replies; 0: 10 */
 	bool single;            /* -s: stop when the first connection has ended */
 	bool can_tls;           /* clients can encrypt their connection */
+
+	/*
+	 * Called by nr_server_create when the rings and their memory are there, before a
+	 * layer is started or opened and before there is any thread: to give up rights that
+	 * are not needed from here on.  NULL: nothing to be done.
+	 */
+	int (*settle)(void *context, struct nr_error *error);
+	void *settle_context;
 };
 
 /* How many workers there will be for the option's value; a plan has to say so too. */
@@ -63,6 +71,17 @@ int nr_server_start(struct nr_server *server, struct nr_error *error);
 void nr_server_stop(struct nr_server *server);
 /* A descriptor that becomes readable when the server has ended by itself (single). */
 int nr_server_ended_fd(const struct nr_server *server);
+/*
+ * Do the workers turn?  Each is sent a message, if it has none to answer, and answers from
+ * its ring.  False when one owes the answer to an older one than PATIENCE_NS.  While the
+ * threads run; one thread.
+ */
+bool nr_server_turns(struct nr_server *server, uint64_t patience_ns);
+
+/* Connections, and exports that are open or being opened or closed.  Any thread. */
+unsigned nr_server_count_clients(const struct nr_server *server);
+unsigned nr_server_count_exports(struct nr_server *server);
+
 /* Until all threads have ended.  Returns 0, or -errno if a flush at the end failed. */
 int nr_server_wait(struct nr_server *server);
 void nr_server_destroy(struct nr_server *server);

@@ -41,6 +41,10 @@ struct nr_shard {
 	struct nr_completion tick; /* once a second while there is something to sweep */
 	uint64_t now;              /* of the last tick, nanoseconds */
 
+	struct nr_message ping_message;
+	atomic_bool ping_owed; /* the message is the worker's until this is false */
+	uint64_t ping_sent;    /* CLOCK_MONOTONIC, nanoseconds; of the thread that pings */
+
 	struct nr_message stop_message;
 	bool stopping;
 	uint64_t stop_handshake_at; /* when patience with those who negotiate ends, */
