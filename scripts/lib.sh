@@ -12,7 +12,8 @@ jobs=${JOBS:-$(nproc)}
 
 # What each job needs, by Debian's names. The lists hold for Debian 12 and 13.
 # shellcheck disable=SC2034
-build_packages=(gcc libc6-dev meson ninja-build pkg-config liburing-dev liburcu-dev perl)
+build_packages=(gcc libc6-dev meson ninja-build pkg-config liburing-dev liburcu-dev
+	libseccomp-dev libselinux1-dev perl)
 # shellcheck disable=SC2034
 demo_packages=(e2fsprogs)
 # nbd-client and kmod are for the kernel's own client, where the kernel has one.

@@ -15,6 +15,8 @@
 
 #include "ring/ring.h"
 #include "src/cli/help.h"
+#include "src/cli/label.h"
+#include "src/cli/sandbox.h"
 #include "src/stack/params.h"
 
 static const char *yes_no(bool truth)
@@ -89,11 +91,14 @@ void nr_dump_config(FILE *to, const struct nr_catalog *catalog)
 	print_names(to, "filters", catalog->filters);
 	if (uname(&host) == 0)
 		fprintf(to, "host_cpu=%s\nhost_os=linux\nkernel=%s\n", host.machine, host.release);
+	fprintf(to, "landlock_abi=%d\n", nr_sandbox_landlock_abi());
 	fprintf(to, "layer_abi=%d\n", NR_LAYER_ABI);
 	fprintf(to, "mandir=%s\n", NR_MANDIR);
 	fprintf(to, "name=nbdring\n");
 	print_ring(to);
-	fprintf(to, "selinux=no\n");
+	fprintf(to, "sandbox=%s\n", yes_no(nr_sandbox_has_seccomp() || nr_sandbox_landlock_abi()));
+	fprintf(to, "sandbox_seccomp=%s\n", yes_no(nr_sandbox_has_seccomp()));
+	fprintf(to, "selinux=%s\n", yes_no(nr_label_possible()));
 	fprintf(to, "tls=no\n");
 	print_version(to);
 }

@@ -96,3 +96,13 @@ const struct nr_layer_type *nr_module_load(const char *path, enum nr_layer_kind 
 	}
 	return type;
 }
+
+bool nr_module_has(const struct nr_layer_type *type)
+{
+	static const char here;
+	Dl_info program, owner;
+
+	/* What is in no object at all was made by a module. */
+	return !dladdr(&here, &program) || !dladdr(type, &owner) ||
+	       program.dli_fbase != owner.dli_fbase;
+}

@@ -22,4 +22,7 @@ const struct nr_layer_type *nr_module_load(const char *path, enum nr_layer_kind 
 const struct nr_layer_type *nr_module_installed(const char *name, enum nr_layer_kind kind,
 						struct nr_error *error);
 
+/* Is TYPE a module's, not one that is built in? */
+bool nr_module_has(const struct nr_layer_type *type);
+
 #endif

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 
 #include "src/cli/options.h"
+#include "src/cli/sandbox.h"
 #include "src/stack/params.h"
 
 #define FIELD(name) offsetof(struct nr_options, name)
@@ -114,18 +115,24 @@ static int take_interface(struct nr_options *options, const char *value, struct 
 
 static int take_log(struct nr_options *options, const char *value, struct nr_error *error)
 {
-	static const char *const names[] = { "default", "stderr", "syslog", "null" };
-	bool known = value[0] == '/';
+	static const struct {
+		const char *name, *target;
+	} names[] = {
+		{ "default", "default" }, { "stderr", "stderr" },    { "syslog", "syslog" },
+		{ "journal", "journal" }, { "journald", "journal" }, { "null", "null" },
+		{ "none", "null" },
+	};
 
+	options->log = value[0] == '/' ? value : NULL;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		known = known || strcmp(value, names[i]) == 0;
-	if (!known)
+		if (strcmp(value, names[i].name) == 0)
+			options->log = names[i].target;
+	if (!options->log)
 		return nr_error_set(
 			error, -EINVAL,
-			"--log=%s is not possible: write stderr, syslog, null, default, "
+			"--log=%s is not possible: write stderr, syslog, journal, null, default, "
 			"or a path that begins with /",
 			value);
-	options->log = value;
 	return 0;
 }
 
@@ -143,6 +150,24 @@ static int take_name(struct nr_options *options, const char *value, struct nr_er
 				    value, NAME_MAX_BYTES);
 	options->name = value;
 	return 0;
+}
+
+static int take_sandbox(struct nr_options *options, const char *value, struct nr_error *error)
+{
+	static const char *const names[] = {
+		[NR_SANDBOX_AUTO] = "auto",
+		[NR_SANDBOX_ON] = "on",
+		[NR_SANDBOX_OFF] = "off",
+	};
+
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(value, names[i]) == 0) {
+			options->sandbox = i;
+			return 0;
+		}
+	}
+	return nr_error_set(error, -EINVAL, "--sandbox=%s is not possible: write auto, on or off",
+			    value);
 }
 
 static const struct {
@@ -299,6 +324,17 @@ const struct nr_option nr_option_table[] = {
 "else, such as two pipes, two threads carry the bytes.",
 	},
 	{
+		.name = "selinux-label", .value = "LABEL",
+		.group = NR_OPTIONS_LISTENING, .kind = NR_OPTION_TEXT,
+		.offset = FIELD(selinux_label),
+		.help = "the SELinux label of the sockets that are listened on",
+		.manual =
+"Give the sockets that the server listens on the SELinux label I<LABEL>, so that\n"
+"confined clients, such as virtual machines under libvirt, may connect:\n"
+"C<--selinux-label=system_u:object_r:svirt_socket_t:s0>.  The start fails where there\n"
+"is no SELinux.",
+	},
+	{
 		.name = "print-uri", .aliases = { "show-uri", "print-url", "show-url" },
 		.group = NR_OPTIONS_LISTENING, .kind = NR_OPTION_SET, .offset = FIELD(print_uri),
 		.number = 1,
@@ -402,6 +438,54 @@ const struct nr_option nr_option_table[] = {
 "(more exactly: the thread that started it).  The server stays in the foreground.",
 	},
 	{
+		.name = "user", .letter = 'u', .value = "USER",
+		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_TEXT, .offset = FIELD(user),
+		.help = "become this user, a name or a number, before disks are opened",
+		.manual =
+"Become the user I<USER>, a name or a number, and a member of this user's groups and\n"
+"no others; only root can.  Sockets, rings, the memory that is registered with them,\n"
+"the log file and the pid file are made before, as root.  What the backend and the\n"
+"filters open is opened as I<USER>, so a disk that this user may not open is not\n"
+"served.\n\n"
+"At the end, and when the log file is opened again (B<SIGHUP>), I<USER> needs the right\n"
+"to write in the folders of sockets, pid file and log file.  Without it they are left\n"
+"where they are, and the log goes on in the file it had.",
+	},
+	{
+		.name = "group", .letter = 'g', .value = "GROUP",
+		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_TEXT, .offset = FIELD(group),
+		.help = "become a member of this group, a name or a number",
+		.manual =
+"Become a member of I<GROUP>, a name or a number, rather than of the main group of\n"
+"the user that B<-u> gives; without B<-u>, of this group only.",
+	},
+	{
+		.name = "sandbox", .value = "MODE",
+		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_CALL, .take = take_sandbox,
+		.help = "auto, the default: as much of it as possible; on: all or no start; off",
+		.manual =
+"When it serves, the server can do what serving takes and no more: it reaches only\n"
+"the files that its command line names (Landlock), connects to nothing, and cannot\n"
+"run programs, make sockets or look into other processes (seccomp, and bounds of\n"
+"the rings).\n\n"
+"C<auto>, the default, does as much of it as the kernel has.  With a filter that runs\n"
+"commands (C<logscript=>, C<exit-when-script=>, C<exportdesc=script:>...) there is no\n"
+"sandbox, because the commands would be in it; the same goes for modules from outside\n"
+"that do not say what they need.  B<-v> tells what came of it.  With C<on> the server\n"
+"does not start unless it is all there; C<off> is no sandbox.  The command of B<--run> is\n"
+"never in it.",
+	},
+	{
+		.name = "swap",
+		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_SET, .offset = FIELD(swap),
+		.number = 1,
+		.help = "lock the server into memory: this machine swaps to its disk",
+		.manual =
+"For a disk that the same machine swaps to.  All memory of the server is locked, so\n"
+"that it never waits for itself.  That takes root, or a high limit (C<ulimit -l>), and\n"
+"memory: about 260 MiB for each worker (B<-t>).",
+	},
+	{
 		.name = "threads", .letter = 't', .value = "NUMBER",
 		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_CALL, .take = take_workers,
 		.help = "worker threads; 0, the default, is one per CPU",
@@ -424,12 +508,13 @@ const struct nr_option nr_option_table[] = {
 	{
 		.name = "log", .value = "TARGET",
 		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_CALL, .take = take_log,
-		.help = "where messages go: stderr, syslog, null or an absolute path",
+		.help = "where messages go: stderr, syslog, journal, null or an absolute path",
 		.manual =
 "Where messages about clients, requests and the server's life go: C<stderr>,\n"
-"C<syslog>, C<null> (nowhere), or a file, as a path that begins with C</>, to which\n"
-"lines with the time in front are added.  The default is standard error in the\n"
-"foreground and the system log in the background.\n\n"
+"C<syslog>, C<journal> (systemd's, with fields), C<null> (nowhere), or a file, as a\n"
+"path that begins with C</>, to which lines with the time in front are added.  The\n"
+"default is standard error in the foreground, or the journal where standard error\n"
+"leads to it anyhow (systemd's services), and the system log in the background.\n\n"
 "Lines that clients can cause are limited in number; the log says how many were\n"
 "left out.  B<SIGHUP> makes the server open its log file again.  While there is no\n"
 "system log, as in many containers, what would go there is lost.",

@@ -64,8 +64,13 @@ struct nr_options {
 	const char *export_name; /* -e; "" by default */
 	unsigned workers;        /* -t; 0: one per CPU */
 	unsigned spin;           /* --spin, microseconds */
-	const char *log;         /* as nr_log_open wants it; NULL: not given */
-	const char *name;        /* --name; NULL: none */
+	const char *user;        /* -u; NULL: as whoever started it */
+	const char *group;       /* -g */
+	unsigned sandbox;        /* enum nr_sandbox_mode */
+	unsigned swap;
+	const char *selinux_label;
+	const char *log;  /* as nr_log_open wants it; NULL: not given */
+	const char *name; /* --name; NULL: none */
 	unsigned verbose;
 	unsigned debug_plan; /* -D nbdring.plan */
 

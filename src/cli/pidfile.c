@@ -28,60 +28,76 @@ static int write_pid(int fd)
 	return written == length ? 0 : -ENOSPC;
 }
 
-static int write_special(const char *path)
+static int open_special(struct nr_pidfile *file, const char *path)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-	int err;
 
 	if (fd < 0)
 		return -errno;
-	err = write_pid(fd);
-	close(fd);
-	return err;
+	file->special = fd + 1;
+	return 0;
 }
 
-static int write_file(struct nr_pidfile *file, const char *path)
+static int make_file(struct nr_pidfile *file, const char *path)
 {
 	struct stat made = { .st_ino = 0 };
-	char *new_path;
 	int fd, err;
 
-	if (asprintf(&new_path, "%s.XXXXXX", path) < 0)
+	if (asprintf(&file->new_path, "%s.XXXXXX", path) < 0) {
+		file->new_path = NULL;
 		return -ENOMEM;
-	fd = mkostemp(new_path, O_CLOEXEC);
-	err = fd < 0 ? -errno : 0;
-	if (!err)
-		err = write_pid(fd);
+	}
+	fd = mkostemp(file->new_path, O_CLOEXEC);
+	if (fd < 0) {
+		err = -errno;
+		free(file->new_path);
+		file->new_path = NULL;
+		return err;
+	}
+	err = write_pid(fd);
 	if (!err && (fchmod(fd, 0644) < 0 || fstat(fd, &made) < 0))
 		err = -errno;
-	if (!err && rename(new_path, path) < 0)
-		err = -errno;
-	if (!err) {
-		file->path = path;
-		file->device = made.st_dev;
-		file->inode = made.st_ino;
-	} else if (fd >= 0) {
-		unlink(new_path);
-	}
-	if (fd >= 0)
-		close(fd);
-	free(new_path);
+	close(fd);
+	file->device = made.st_dev;
+	file->inode = made.st_ino;
 	return err;
 }
 
-int nr_pidfile_write(struct nr_pidfile *file, const char *path, struct nr_error *error)
+static int refuse(const char *path, int err, struct nr_error *error)
+{
+	return err ? nr_error_system(error, err, "the pid file %s cannot be written", path) : 0;
+}
+
+int nr_pidfile_prepare(struct nr_pidfile *file, const char *path, struct nr_error *error)
 {
 	struct stat there;
 	int err;
 
-	file->path = NULL;
+	*file = (struct nr_pidfile){ .path = NULL };
+	if (!path)
+		return 0;
 	if (stat(path, &there) == 0 && !S_ISREG(there.st_mode))
-		err = S_ISDIR(there.st_mode) ? -EISDIR : write_special(path);
+		err = S_ISDIR(there.st_mode) ? -EISDIR : open_special(file, path);
 	else
-		err = write_file(file, path);
+		err = make_file(file, path);
+	return refuse(path, err, error);
+}
+
+int nr_pidfile_publish(struct nr_pidfile *file, const char *path, struct nr_error *error)
+{
+	int err = 0;
+
+	if (file->special)
+		err = write_pid(file->special - 1);
+	if (file->new_path && rename(file->new_path, path) < 0)
+		err = -errno;
 	if (err)
-		nr_error_system(error, err, "the pid file %s cannot be written", path);
-	return err;
+		return refuse(path, err, error);
+	if (file->new_path)
+		file->path = path;
+	free(file->new_path);
+	file->new_path = NULL;
+	return 0;
 }
 
 void nr_pidfile_remove(struct nr_pidfile *file)
@@ -92,4 +108,11 @@ void nr_pidfile_remove(struct nr_pidfile *file)
 	    now.st_ino == file->inode)
 		unlink(file->path);
 	file->path = NULL;
+	if (file->new_path)
+		unlink(file->new_path);
+	free(file->new_path);
+	file->new_path = NULL;
+	if (file->special)
+		close(file->special - 1);
+	file->special = 0;
 }

@@ -6,17 +6,19 @@
  * command sees them, its children only if it exports them, so a variable called
  * "port" does not leak into programs that take it for something else.
  *
- * Runs when the server's threads exist, so posix_spawn rather than fork: between
- * a fork and an exec in a process with threads hardly anything is allowed.
+ * The command is a user's, and what the server denies itself, rights of root and the
+ * sandbox, is inherited.  So its process is forked before all that, and before there are
+ * threads, and waits at a pipe until clients can connect.  The pipe's other half tells
+ * whether the shell could be started, as in posix_spawn.
  */
 #include "src/cli/run.h"
 
 #include <errno.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -108,43 +110,97 @@ static char *make_script(const char *command, const struct nr_sockets *listeners
 	return NULL;
 }
 
-static int spawn(pid_t *pid, char *script)
+/* The child: what it hears and what it tells goes over END. */
+_Noreturn static void become(char *script, int end)
 {
 	char shell[] = "sh", option[] = "-c";
 	char *const arguments[] = { shell, option, script, NULL };
-	posix_spawnattr_t attributes;
-	sigset_t none, ignored;
+	sigset_t none;
+	ssize_t got;
+	char byte;
 	int err;
 
-	sigemptyset(&none);
+	do
+		got = read(end, &byte, 1);
+	while (got < 0 && errno == EINTR);
+	if (got != 1)
+		_exit(0);
 	/* What the server ignores for itself; nohup's SIGHUP stays ignored. */
-	sigemptyset(&ignored);
-	sigaddset(&ignored, SIGPIPE);
-	err = posix_spawnattr_init(&attributes);
-	if (err)
-		return -err;
-	posix_spawnattr_setsigmask(&attributes, &none);
-	posix_spawnattr_setsigdefault(&attributes, &ignored);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	err = posix_spawn(pid, "/bin/sh", NULL, &attributes, arguments, environ);
-	posix_spawnattr_destroy(&attributes);
-	return -err;
+	signal(SIGPIPE, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	execv("/bin/sh", arguments);
+	err = errno;
+	(void)!write(end, &err, sizeof(err));
+	_exit(127);
 }
 
-int nr_run_start(pid_t *pid, const char *command, const struct nr_sockets *listeners,
-		 const char *export_name, bool tls, unsigned long open_files,
-		 struct nr_error *error)
+/* A stream socket, one end for each: bytes go both ways, and an end is seen as such. */
+static int start(struct nr_run *run, char *script)
+{
+	int ends[2], err;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		return -errno;
+	/* What is buffered would come out twice. */
+	fflush(NULL);
+	run->pid = fork();
+	if (run->pid < 0) {
+		err = -errno;
+		run->pid = 0;
+		close(ends[0]);
+		close(ends[1]);
+		return err;
+	}
+	if (run->pid == 0) {
+		close(ends[0]);
+		become(script, ends[1]);
+	}
+	close(ends[1]);
+	run->go = ends[0];
+	return 0;
+}
+
+int nr_run_prepare(struct nr_run *run, const char *command, const struct nr_sockets *listeners,
+		   const char *export_name, bool tls, unsigned long open_files,
+		   struct nr_error *error)
 {
 	char *script = make_script(command, listeners, export_name, tls, open_files);
 	int err;
 
+	*run = (struct nr_run){ .go = -1 };
 	if (!script)
 		return nr_error_system(error, -ENOMEM, "--run");
-	err = spawn(pid, script);
+	err = start(run, script);
 	free(script);
-	if (err)
-		nr_error_system(error, err, "--run: /bin/sh cannot be started");
-	return err;
+	return err ? nr_error_system(error, err, "--run: no process for the command") : 0;
+}
+
+int nr_run_go(struct nr_run *run, struct nr_error *error)
+{
+	int err = 0;
+	ssize_t got;
+
+	if (write(run->go, "", 1) != 1)
+		err = errno;
+	do
+		got = read(run->go, &err, sizeof(err));
+	while (got < 0 && errno == EINTR);
+	close(run->go);
+	run->go = -1;
+	if (!err)
+		return 0;
+	return nr_error_system(error, -err, "--run: /bin/sh cannot be started");
+}
+
+void nr_run_forget(struct nr_run *run)
+{
+	if (run->pid && run->go >= 0) {
+		close(run->go);
+		waitpid(run->pid, NULL, 0);
+		run->pid = 0;
+	}
+	run->go = -1;
 }
 
 int nr_run_exit_status(int status)

@@ -10,13 +10,25 @@
 #include "nbdring/error.h"
 #include "src/cli/listen.h"
 
+/* The process that becomes the command. */
+struct nr_run {
+	pid_t pid; /* 0: none */
+	int go;    /* where it waits for the word; valid while PID is not 0 and it was not given */
+};
+
 /*
- * Start COMMAND in a shell, with variables that say how to reach LISTENERS
- * (TLS: encrypted), no signal blocked, and OPEN_FILES as its limit of open files (0: as it is).
+ * Make the process for COMMAND, a shell's, with variables that say how to reach LISTENERS
+ * (TLS: encrypted), no signal blocked, and OPEN_FILES as its limit of open files (0: as it is).  It waits
+ * for nr_run_go, and ends if this process does so before.  It keeps the rights that the
+ * server is about to give up.  Before there are threads.
  */
-int nr_run_start(pid_t *pid, const char *command, const struct nr_sockets *listeners,
-		 const char *export_name, bool tls, unsigned long open_files,
-		 struct nr_error *error);
+int nr_run_prepare(struct nr_run *run, const char *command, const struct nr_sockets *listeners,
+		   const char *export_name, bool tls, unsigned long open_files,
+		   struct nr_error *error);
+/* Run the command now. */
+int nr_run_go(struct nr_run *run, struct nr_error *error);
+/* End a process that has not been given the word; else nothing happens. */
+void nr_run_forget(struct nr_run *run);
 
 /* wait(2)'s STATUS as a shell would report it: 128 and the signal's number. */
 int nr_run_exit_status(int status);

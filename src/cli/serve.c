@@ -5,8 +5,13 @@
  * The order matters.  What the command line got wrong is found first, then
  * addresses that cannot be had, both while the terminal is there.  Then comes the
  * fork to the background, and only after it threads and rings are made, because
- * neither survives a fork.  Ready means that clients can connect: then the pid
- * file appears, and the command that was typed returns.
+ * neither survives a fork.  Rights go in steps: sockets, rings and the pid file are made
+ * with those of the start, disks are opened with those of the user that is to serve them
+ * (privileges.h) and within the sandbox (sandbox.h), and before anybody is told that the
+ * server is ready, all that is left is what serving takes.
+ *
+ * Ready means that clients can connect: then the pid file appears, the service manager is
+ * told, and the command that was typed returns.
  *
  * Signals are blocked everywhere, the main thread reads them from a descriptor.
  * The first request to end lets requests under way finish; the second one, if it
@@ -31,14 +36,20 @@
 
 #include "src/cli/access.h"
 #include "src/cli/daemon.h"
+#include "src/cli/label.h"
 #include "src/cli/listen.h"
+#include "src/cli/notify.h"
 #include "src/cli/pidfile.h"
+#include "src/cli/privileges.h"
 #include "src/cli/pump.h"
 #include "src/cli/run.h"
+#include "src/cli/sandbox.h"
+#include "src/cli/swap.h"
 #include "src/log/log.h"
 #include "src/server/server.h"
 
 #define PUMP_GRACE_SECONDS 10
+#define STATUS_MS 10000 /* how often the service manager hears of changes */
 
 struct serving {
 	const struct nr_options *options;
@@ -48,6 +59,11 @@ struct serving {
 	struct nr_pump *pump;
 	struct nr_server *server;
 	struct nr_access *access; /* from the start until the server has it */
+	struct nr_identity identity;
+	struct nr_sandbox sandbox;
+	struct nr_notify notify;
+	struct nr_run run; /* --run */
+	pid_t parent;      /* when we were started */
 	bool started;
 	bool stopping;
 	bool ignores_hangup;      /* started by nohup */
@@ -94,12 +110,15 @@ static int open_signals(struct serving *s, struct nr_error *error)
 	return s->signals < 0 ? nr_error_system(error, -errno, "signals") : 0;
 }
 
-static int follow_parent(pid_t parent, struct nr_error *error)
+/* Asked for anew whenever the user changes: the kernel forgets it then. */
+static int follow_parent(const struct serving *s, struct nr_error *error)
 {
+	if (!s->options->exit_with_parent)
+		return 0;
 	if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0)
 		return nr_error_system(error, -errno, "--exit-with-parent");
 	/* It may have ended before we asked. */
-	if (getppid() != parent)
+	if (getppid() != s->parent)
 		return nr_error_set(error, -ESRCH, "--exit-with-parent: the parent has ended");
 	return 0;
 }
@@ -160,6 +179,90 @@ static int check_plan(const struct serving *s, struct nr_error *error)
 	return 0;
 }
 
+static int open_sockets(struct serving *s, struct nr_error *error)
+{
+	const char *label = s->options->selinux_label;
+	int err = label ? nr_label_sockets(label, error) : 0;
+
+	if (!err)
+		err = nr_sockets_open(&s->listeners, s->options, error);
+	if (label)
+		nr_label_sockets(NULL, error);
+	return err;
+}
+
+/* Giving rights up. */
+
+/* Rules are read again, and users in them are looked up. */
+static int name_access_files(struct serving *s, struct nr_error *error)
+{
+	static const char *const users[] = { "/etc/passwd", "/etc/group", "/etc/nsswitch.conf" };
+	int err = nr_sandbox_add(&s->sandbox, s->options->access_file,
+				 NR_REACH_READ | NR_REACH_FOLDER, error);
+
+	for (size_t i = 0; !err && s->access && i < sizeof(users) / sizeof(users[0]); i++)
+		err = nr_sandbox_add(&s->sandbox, users[i], NR_REACH_READ, error);
+	return err;
+}
+
+/* What is opened, made or removed while it serves, beside what the layers name. */
+static int name_own_files(struct serving *s, struct nr_error *error)
+{
+	struct nr_sandbox *sandbox = &s->sandbox;
+	int err = nr_sandbox_add(sandbox, s->options->pid_file,
+				 NR_REACH_MAKE | NR_REACH_REMOVE | NR_REACH_FOLDER, error);
+
+	if (!err)
+		err = nr_sandbox_add(sandbox, s->options->log,
+				     NR_REACH_WRITE | NR_REACH_MAKE | NR_REACH_FOLDER, error);
+	if (!err)
+		err = name_access_files(s, error);
+	for (size_t i = 0; !err && i < s->listeners.count; i++) {
+		const struct nr_socket *listener = &s->listeners.item[i];
+
+		/* No file, or not ours to remove. */
+		if (!listener->inode)
+			continue;
+		err = nr_sandbox_add(sandbox, listener->path, NR_REACH_REMOVE | NR_REACH_FOLDER,
+				     error);
+		if (!err)
+			err = nr_sandbox_add(sandbox, listener->folder,
+					     NR_REACH_RMDIR | NR_REACH_FOLDER, error);
+	}
+	return err;
+}
+
+/* Rings and their memory are there, and nothing of the layers is. */
+static int settle(void *context, struct nr_error *error)
+{
+	struct serving *s = context;
+	int err = nr_pidfile_prepare(&s->pidfile, s->options->pid_file, error);
+
+	if (!err && s->options->swap)
+		err = nr_swap_lock_memory(s->identity.wanted, error);
+	if (!err)
+		err = name_own_files(s, error);
+	s->sandbox.commands = s->options->run;
+	s->sandbox.abstract_sockets = nr_notify_is_abstract(&s->notify);
+	if (!err)
+		err = nr_sandbox_enter(&s->sandbox, error);
+	if (!err)
+		err = nr_identity_act(&s->identity, error);
+	return err;
+}
+
+/* All is open.  The last thing that takes the rights of the start is the pid file. */
+static int give_up_rights(struct serving *s, struct nr_error *error)
+{
+	int err = nr_identity_suspend(&s->identity, error);
+
+	if (!err)
+		err = nr_pidfile_publish(&s->pidfile, s->options->pid_file, error);
+	if (!err)
+		err = nr_identity_assume(&s->identity, error);
+	return err ? err : follow_parent(s, error);
+}
+
 /* The server itself. */
 
 static int give_listeners(struct serving *s, struct nr_error *error)
@@ -192,6 +295,8 @@ static int start_server(struct serving *s, struct nr_error *error)
 		.workers = s->plan->worker_count,
 		.spin_ns = options->spin * 1000u,
 		.single = options->single,
+		.settle = settle,
+		.settle_context = s,
 	};
 	int fd, err;
 
@@ -249,13 +354,28 @@ static void announce(const struct serving *s)
 	fflush(stdout);
 }
 
+static int run_command(struct serving *s, struct nr_error *error)
+{
+	int err = s->run.pid ? nr_run_go(&s->run, error) : 0;
+
+	if (!err)
+		s->command = s->run.pid;
+	return err;
+}
+
+static void tell_ready(struct serving *s)
+{
+	if (in_background(s))
+		nr_notify_say(&s->notify, "READY=1\nMAINPID=%d", (int)getpid());
+	else
+		nr_notify_say(&s->notify, "READY=1");
+}
+
 static int become_ready(struct serving *s, struct nr_error *error)
 {
 	const struct nr_options *options = s->options;
-	int err = 0;
+	int err = give_up_rights(s, error);
 
-	if (options->pid_file)
-		err = nr_pidfile_write(&s->pidfile, options->pid_file, error);
 	if (err)
 		return err;
 	announce(s);
@@ -264,9 +384,12 @@ static int become_ready(struct serving *s, struct nr_error *error)
 		return err;
 	if (in_background(s) && !options->log)
 		nr_log_open("syslog", options->verbose);
-	if (options->run)
-		err = nr_run_start(&s->command, options->run, &s->listeners, options->export_name,
-				   s->must_encrypt, s->open_files, error);
+	err = run_command(s, error);
+	s->sandbox.local_sockets = nr_log_reconnects();
+	if (!err)
+		err = nr_sandbox_seal(&s->sandbox, error);
+	if (!err)
+		tell_ready(s);
 	return err;
 }
 
@@ -329,6 +452,8 @@ static void remove_pidfile(struct serving *s)
 
 static void finish(struct serving *s)
 {
+	nr_notify_say(&s->notify, "STOPPING=1");
+	nr_run_forget(&s->run);
 	nr_sockets_remove(&s->listeners);
 	arm_hard_exit(s);
 	if (s->started) {
@@ -341,6 +466,9 @@ static void finish(struct serving *s)
 	nr_pump_finish(s->pump, PUMP_GRACE_SECONDS);
 	remove_pidfile(s);
 	nr_sockets_free(&s->listeners);
+	nr_sandbox_free(&s->sandbox);
+	nr_identity_free(&s->identity);
+	nr_notify_close(&s->notify);
 	if (s->signals >= 0)
 		close(s->signals);
 	nr_log_close();
@@ -376,6 +504,15 @@ static void take_stop(struct serving *s, const struct signalfd_siginfo *signal)
 	s->stopping = true;
 }
 
+/* What may have changed is looked at again. */
+static void reload(struct serving *s)
+{
+	nr_notify_reloading(&s->notify);
+	nr_log_reopen();
+	nr_reload_access(s->server, s->options);
+	nr_notify_say(&s->notify, "READY=1");
+}
+
 /* By hand, or by a terminal that has gone. */
 static void take_hangup(struct serving *s, const struct signalfd_siginfo *signal)
 {
@@ -385,8 +522,7 @@ static void take_hangup(struct serving *s, const struct signalfd_siginfo *signal
 			take_stop(s, signal);
 		return;
 	}
-	nr_log_reopen();
-	nr_reload_access(s->server, s->options);
+	reload(s);
 }
 
 static void take_signal(struct serving *s, const struct signalfd_siginfo *signal)
@@ -404,6 +540,27 @@ static void take_signal(struct serving *s, const struct signalfd_siginfo *signal
 	}
 }
 
+/*
+ * Tell the service manager how we are, every now and then; how long until the next time,
+ * milliseconds.  The watchdog hears from us four times in its period, as long as each
+ * worker answers within half of it.
+ */
+static int report(struct serving *s)
+{
+	uint64_t period_us = s->notify.watchdog_us;
+
+	if (s->notify.fd < 0)
+		return -1;
+	nr_notify_status(&s->notify, nr_server_count_clients(s->server),
+			 nr_server_count_exports(s->server));
+	if (!period_us)
+		return STATUS_MS;
+	if (nr_server_turns(s->server, period_us * 1000 / 2))
+		nr_notify_say(&s->notify, "WATCHDOG=1");
+	period_us = period_us / 4 + 999; /* rounded up: never a wait of nothing */
+	return period_us < STATUS_MS * 1000 ? (int)(period_us / 1000) : STATUS_MS;
+}
+
 static void loop(struct serving *s)
 {
 	struct pollfd wait[2] = {
@@ -414,7 +571,7 @@ static void loop(struct serving *s)
 	while (!s->stopping) {
 		struct signalfd_siginfo signal;
 
-		if (poll(wait, 2, -1) < 0 && errno != EINTR)
+		if (poll(wait, 2, report(s)) < 0 && errno != EINTR)
 			break;
 		while (read(s->signals, &signal, sizeof(signal)) == (ssize_t)sizeof(signal))
 			take_signal(s, &signal);
@@ -423,25 +580,43 @@ static void loop(struct serving *s)
 	}
 }
 
+/* What is found out before anything is made. */
+static int look(struct serving *s, struct nr_error *error)
+{
+	const struct nr_options *options = s->options;
+	int err = nr_identity_find(&s->identity, options->user, options->group, error);
+
+	if (!err)
+		err = check_plan(s, error);
+	if (!err)
+		err = nr_sandbox_init(&s->sandbox, options->sandbox, s->plan, error);
+	return err;
+}
+
 static int start(struct serving *s, struct nr_error *error)
 {
-	pid_t parent = getppid();
+	const struct nr_options *options = s->options;
 	int err;
 
 	raise_open_files(s);
 	err = open_signals(s, error);
 	if (!err)
-		err = open_log(s->options, error);
-	if (!err && s->options->exit_with_parent)
-		err = follow_parent(parent, error);
+		err = open_log(options, error);
+	if (err)
+		return err;
+	nr_notify_open(&s->notify);
+	err = follow_parent(s, error);
 	if (!err)
-		err = check_plan(s, error);
+		err = look(s, error);
 	if (!err)
-		err = nr_read_access(&s->access, s->options, error);
+		err = nr_read_access(&s->access, options, error);
 	if (!err)
-		err = nr_sockets_open(&s->listeners, s->options, error);
+		err = open_sockets(s, error);
 	if (!err && in_background(s))
 		err = nr_daemon_fork(error);
+	if (!err && options->run)
+		err = nr_run_prepare(&s->run, options->run, &s->listeners, options->export_name,
+				     s->must_encrypt, s->open_files, error);
 	if (!err)
 		err = start_undisturbed(s, error);
 	if (!err)
@@ -452,13 +627,22 @@ static int start(struct serving *s, struct nr_error *error)
 int nr_serve(const struct nr_options *options, struct nr_plan *plan, int *status,
 	     struct nr_error *error)
 {
-	struct serving s = { .options = options, .plan = plan, .signals = -1 };
+	struct serving s = {
+		.options = options,
+		.plan = plan,
+		.signals = -1,
+		.notify = { .fd = -1 },
+		.run = { .go = -1 },
+		.parent = getppid(),
+	};
 	int err;
 
 	plan->read_only = options->read_only;
 	plan->worker_count = count_workers(options);
 	err = start(&s, error);
-	if (!err)
+	if (err)
+		nr_notify_say(&s.notify, "STATUS=%s\nERRNO=%d", error->text, -err);
+	else
 		loop(&s);
 	finish(&s);
 	*status = s.status;

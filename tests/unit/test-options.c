@@ -363,7 +363,7 @@ static void refusals(void **state)
 	REFUSED("--spin=10001 is not possible: write a number from 0 to 10000", "--spin=10001");
 	REFUSED("--mask-handshake=65536 is not possible: write a number from 0 to 65535",
 		"--mask-handshake=65536");
-	REFUSED("--log=here is not possible: write stderr, syslog, null, default, or a path that "
+	REFUSED("--log=here is not possible: write stderr, syslog, journal, null, default, or a path that "
 		"begins with /",
 		"--log=here");
 	REFUSED("--name=a b is not possible: write 1 to 64 letters, digits, dots, dashes, and _ @ "
