@@ -119,6 +119,7 @@ static bool report_loss(struct nr_nbd *nbd, struct nr_layer *layer, struct nr_re
 	if (session->reported == lost)
 		return false;
 	session->reported = lost;
+	atomic_store(&nbd->reported, lost);
 	return true;
 }
 
@@ -189,15 +190,16 @@ void nr_nbd_submit(struct nr_nbd *nbd, struct nr_request *req)
 /* ---- up ---------------------------------------------------------------- */
 
 static int flushed(struct nr_nbd *nbd, struct nr_layer *layer, const struct nr_nbd_op *op,
-		   struct nr_request *req)
+		   struct nr_request *req, int error)
 {
 	/* It may have been sent again, to a remote that knows nothing of those writes. */
 	if (atomic_load(&nbd->lost) != op->lost) {
 		(void)report_loss(nbd, layer, req);
 		return -EIO;
 	}
-	(void)settle(nbd, op->acked);
-	return 0;
+	if (!error)
+		(void)settle(nbd, op->acked);
+	return error;
 }
 
 static void resized(struct nr_nbd *nbd, struct nr_layer *layer, const struct nr_request *req)
@@ -220,8 +222,8 @@ void nr_nbd_finished(struct nr_link *link, struct nr_link_op *link_op, int error
 		send_piece(nbd, link, op, req);
 		return;
 	}
-	if (!error && req->operation == NR_FLUSH)
-		error = flushed(nbd, layer, op, req);
+	if (req->operation == NR_FLUSH)
+		error = flushed(nbd, layer, op, req, error);
 	if (!error && req->operation == NR_RESIZE)
 		resized(nbd, layer, req);
 	nr_finish(layer, req, error);

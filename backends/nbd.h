@@ -61,7 +61,8 @@ struct nr_nbd {
 	_Atomic uint64_t size;
 	_Atomic uint64_t settled;
 	_Atomic uint64_t lost;
-	_Atomic uint64_t reported; /* of `lost`, to nobody's requests */
+	_Atomic uint64_t
+		reported; /* of `lost`, to anybody: the server's own flush tells of the rest */
 };
 
 /* A client's. */
