@@ -42,10 +42,14 @@ struct nr_link_window {
 /* The payload that follows the chunk at hand. */
 struct nr_link_payload {
 	struct nr_link_op *op;
-	uint64_t left; /* bytes */
-	uint64_t at;   /* DATA: offset on the disk */
-	bool last;     /* when it is over, so is the request */
-	bool full;     /* STATUS: the list takes no more */
+	uint64_t left;          /* bytes */
+	uint64_t at;            /* DATA: offset on the disk */
+	bool last;              /* when it is over, so is the request */
+	bool full;              /* STATUS: the list takes no more */
+	bool copied;            /* DATA: it does not go through a pipe */
+	struct nr_buffer *pipe; /* DATA that goes: NULL: none yet */
+	int fill;               /* its end to write to */
+	uint64_t piped;         /* bytes in it */
 };
 
 struct nr_link {
@@ -79,6 +83,7 @@ struct nr_link {
 
 	/* Receiving. */
 	struct nr_completion receive;
+	bool splices; /* the kernel moves the socket's pages into pipes */
 	struct nr_link_window window;
 	struct nr_link_payload payload;
 
@@ -154,10 +159,34 @@ void nr_link_send_later(struct nr_link *link);
 
 /* link-receive.c */
 
-void nr_link_receive_init(struct nr_link *link);
 /* Receive, if an answer is owed. */
 void nr_link_receive_arm(struct nr_link *link);
 void nr_link_receive_release(struct nr_link *link);
+
+/* What a whole turn of receiving ends with. */
+void nr_link_receive_done(struct nr_link *link);
+/* The payload at hand is complete. */
+void nr_link_payload_over(struct nr_link *link);
+
+/* link-splice.c */
+
+/* Long answers: from so many bytes on. */
+#define NR_LINK_SPLICE_MIN 65536u
+
+/* Can answers of this connection go through pipes? */
+void nr_link_splice_init(struct nr_link *link);
+
+/* How many bytes of the next reply to receive into the window; 0: all there is room for. */
+uint32_t nr_link_splice_header(const struct nr_link *link);
+
+/*
+ * Is the rest of the payload at hand, of which nothing is in the window, one for a
+ * pipe?  Then take it there, as far as it has come.
+ */
+bool nr_link_splice(struct nr_link *link, bool polled);
+
+/* The connection is lost, and what is in the pipe with it. */
+void nr_link_splice_forget(struct nr_link *link);
 
 /* link-answer.c */
 

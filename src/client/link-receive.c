@@ -41,6 +41,8 @@ static uint8_t *at_head(const struct nr_link *link)
 	return link->window.data + link->window.head;
 }
 
+static void received(struct nr_ring *ring, struct nr_completion *completion);
+
 /* ---- the window -------------------------------------------------------- */
 
 void nr_link_receive_release(struct nr_link *link)
@@ -57,6 +59,9 @@ static uint32_t window_size(const struct nr_link *link)
 {
 	uint64_t wanted = link->owed_bytes + (uint64_t)link->owed * ANSWER_BYTES;
 	uint32_t size = WINDOW_MIN;
+
+	if (nr_link_splice_header(link))
+		wanted = size; /* for headers */
 
 	while (size < wanted && size < WINDOW_MAX)
 		size *= 2;
@@ -187,14 +192,13 @@ static void answered(struct nr_link *link, struct nr_link_op *op)
 		nr_link_end(link, op, error);
 }
 
-static const char *payload_over(struct nr_link *link)
+void nr_link_payload_over(struct nr_link *link)
 {
 	struct nr_link_op *op = link->payload.op;
 
 	link->payload.op = NULL;
 	if (link->payload.last)
 		answered(link, op);
-	return NULL;
 }
 
 static struct nr_link_op *find(struct nr_link *link, uint64_t cookie)
@@ -250,8 +254,9 @@ static const char *step(struct nr_link *link, bool *more)
 		else
 			why = take_extents(link);
 		if (!why && p->left == 0)
-			return payload_over(link);
-		*more = false;
+			nr_link_payload_over(link);
+		else
+			*more = false;
 		return why;
 	}
 	switch (nr_client_parse(link->agreement.reply_style, at_head(link), available(link), &chunk,
@@ -306,16 +311,35 @@ static bool make_room(struct nr_link *link)
 	return renew(link);
 }
 
+static bool may_receive(const struct nr_link *link)
+{
+	return link->state == NR_LINK_UP && link->owed && !nr_completion_busy(&link->receive);
+}
+
 void nr_link_receive_arm(struct nr_link *link)
 {
 	struct nr_link_window *w = &link->window;
+	uint32_t room, header;
 
-	if (link->state != NR_LINK_UP || !link->owed || nr_completion_busy(&link->receive))
+	/* What can go through a pipe does; the window gets what is left. */
+	while (may_receive(link) && nr_link_splice(link, false))
+		;
+	if (!may_receive(link) || !make_room(link))
 		return;
-	if (!make_room(link))
-		return;
-	nr_ring_recv(nr_link_ring(link), &link->receive, link->fd, w->data + w->tail,
-		     w->size - w->tail);
+	room = w->size - w->tail;
+	header = link->payload.op ? 0 : nr_link_splice_header(link);
+	if (header > available(link))
+		room = (uint32_t)nr_min(room, header - available(link));
+	link->receive.done = received;
+	nr_ring_recv(nr_link_ring(link), &link->receive, link->fd, w->data + w->tail, room);
+}
+
+void nr_link_receive_done(struct nr_link *link)
+{
+	if (link->settings->timeout_ns)
+		link->heard_at = nr_ring_now(nr_link_ring(link));
+	nr_link_receive_arm(link);
+	nr_link_send_later(link);
 }
 
 static void received(struct nr_ring *ring, struct nr_completion *completion)
@@ -324,18 +348,10 @@ static void received(struct nr_ring *ring, struct nr_completion *completion)
 
 	if (link->state == NR_LINK_UP && completion->result > 0) {
 		link->window.tail += (uint32_t)completion->result;
-		if (link->settings->timeout_ns)
-			link->heard_at = nr_ring_now(ring);
 		parse(link);
-		nr_link_receive_arm(link);
-		nr_link_send_later(link);
+		nr_link_receive_done(link);
 	} else if (completion->result <= 0) {
 		nr_link_break(link, completion->result ? "receiving fails" : "it hung up");
 	}
 	nr_link_settle(link);
-}
-
-void nr_link_receive_init(struct nr_link *link)
-{
-	link->receive.done = received;
 }

@@ -127,6 +127,7 @@ static void gather(struct nr_ring *ring, struct nr_deferred *deferred)
 	nr_ring_send_vec(ring, &link->send, link->fd, link->vector, link->vectors);
 	nr_link_watch(link);
 	nr_link_receive_arm(link);
+	nr_link_settle(link);
 }
 
 static void sent(struct nr_ring *ring, struct nr_completion *completion)

@@ -159,6 +159,7 @@ static void take_back(struct nr_link *link)
 	}
 	link->owed = 0;
 	link->owed_bytes = 0;
+	nr_link_splice_forget(link);
 	link->payload = (struct nr_link_payload){ .op = NULL };
 	assert(link->free_count == NR_LINK_REQUESTS_MAX);
 }
@@ -257,6 +258,7 @@ static void come_up(struct nr_link *link, const struct nr_dialled *dialled)
 	link->agreement = dialled->agreement;
 	link->progress = false;
 	link->state = NR_LINK_UP;
+	nr_link_splice_init(link);
 }
 
 static void dialled(struct nr_job *job)
@@ -354,7 +356,6 @@ struct nr_link *nr_link_create(struct nr_layer *layer, const struct nr_link_sett
 	link->timer.done = timer_rang;
 	link->hungry.done = looked_again;
 	nr_link_send_init(link);
-	nr_link_receive_init(link);
 	return link;
 }
 
