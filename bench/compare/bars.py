@@ -46,6 +46,7 @@ def _write(depth, **more):
 _LATENCY = _read(1, set="latency", medium="memory")
 _FIO = {**_read(32, set="fio", medium="memory"), "client": "fio"}
 _MIB = {"set": "large", "medium": "memory", "block": "1M"}
+_PROXY = _read(32, set="proxy", medium="remote")
 _DIRECT = [("read, O_DIRECT", _read(32, medium="direct")),
            ("write, O_DIRECT", _write(32, medium="direct", set="direct"))]
 _COPY = {"set": "copy", "medium": "cached", "content": "spread", "tool": "nbdcopy"}
@@ -94,6 +95,12 @@ BARS = [
     Bar("fio's nbd engine, 4 KiB read, depth 32", _FIO, "server_cpu_us", 1 / 2, NBDKIT, "nbdkit"),
     Bar("nbdcopy of 1 TiB with 1 GiB of data", _COPY, "wall_s", 1 / 2, NBDKIT + QEMU,
         "nbdkit, qemu-nbd"),
+    Bar("4 KiB read through another server, depth 32", _PROXY, "server_cpu_us", 1.6,
+        whom="the same from memory", base={**_PROXY, "medium": "memory"}),
+    Bar("4 KiB read through another server, depth 32", _PROXY, "server_cpu_us", 1 / 4,
+        NBDKIT, "nbdkit"),
+    Bar("1 MiB read through another server", {"set": "proxy", "medium": "remote", "block": "1M", "rw": "read"}, "requests_per_s", 2, NBDKIT,
+        "nbdkit"),
     Bar("10,000 idle connections, KiB each", {"kind": "idle", "wanted": 10000}, "rss", 4,
         whom="(as it is)"),
     Bar("1,000 busy connections, depth 8 each", _read(8, 1000, set="connections"),

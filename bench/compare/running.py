@@ -143,8 +143,37 @@ class Running:
                 os.waitpid(pid, os.WNOHANG)
 
 
+class Remote:
+    """What a proxy serves: the memory of an nbdring of its own, whose time is not counted."""
+
+    files = ()
+
+    def __init__(self, program, size, base):
+        if not program:
+            raise Failed("there is no nbdring to be the remote")
+        self.path, pidfile = base + "-remote.sock", base + "-remote.pid"
+        self.process = subprocess.Popen(
+            [program, "-f", "-t", "1", "-U", self.path, "-P", pidfile, "memory", str(size)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 10
+        while not os.path.exists(pidfile):
+            if self.process.poll() is not None or time.monotonic() > until:
+                self.close()
+                raise Failed("the remote does not start")
+            time.sleep(0.01)
+
+    def settle(self):
+        """It is always the same."""
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+
 def make_store(peer, disk, size, base, folder):
     """What the peer needs behind this disk; None: it has memory of its own."""
+    if disk.medium == "remote":
+        return Remote(peer.nbdring, size, base)
     if disk.medium == "memory":
         if peer.own_memory:
             return None
@@ -183,7 +212,7 @@ def start(bench, disk, peers, stack, written):
         try:
             server = stack.enter_context(Running(peer, disk, bench.folder, size, bench.server_cpus,
                                                  None if own else store))
-            if own:
+            if own or disk.medium == "remote":
                 measure.fill(bench.nbdload, server)
             servers[peer.name] = server
         except Failed as error:

@@ -2,7 +2,7 @@
 
 A medium is where the bytes are: `memory` (the server's own), `cached` (a file, through the
 page cache), `direct` (a file, around the page cache), `loop` (a block device, around the page
-cache). What a server cannot serve it is left out of. Another peer is one more subclass of
+cache), `remote` (the memory of another nbdring, on a Unix socket). What a server cannot serve it is left out of. Another peer is one more subclass of
 Peer in ALL; nothing else needs to know it.
 """
 
@@ -69,6 +69,7 @@ class Peer:
 
     def __init__(self, build):
         self.path = self.find(build)
+        self.nbdring = built(build, "NBDRING", "nbdring")  # that a remote is made of
 
     def find(self, build):
         return shutil.which(self.program)
@@ -106,12 +107,15 @@ def _layer(job):
     """The backend and its parameters, which nbdring and nbdkit have in common."""
     if job.disk.medium == "memory":
         return ["memory", str(job.size)]
+    if job.disk.medium == "remote":
+        return ["nbd", f"socket={job.path}"]
     path = [f"dir={job.path}"] if job.disk.exports else [job.path]
     return ["file"] + path + ([] if job.disk.medium == "cached" else ["cache=none"])
 
 
 class Nbdring(Peer):
     name = "nbdring"
+    media = MEDIA + ("remote",)
     folders = True
     options = ["-t", "1"]
 
@@ -152,6 +156,7 @@ class NbdringSpin(Nbdring):
 class Nbdkit(Peer):
     name = "nbdkit"
     program = "nbdkit"
+    media = MEDIA + ("remote",)
     folders = True
     notes = {medium: "nbdkit has no O_DIRECT here: its cache=none reads through the page cache "
                      "and asks the kernel to drop the pages" for medium in ("direct", "loop")}

@@ -11,7 +11,8 @@ from compare.servers import Disk
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
-MEMORY, CACHED, DIRECT, LOOP = (Disk(medium) for medium in ("memory", "cached", "direct", "loop"))
+MEMORY, CACHED, DIRECT, LOOP, REMOTE = (
+    Disk(medium) for medium in ("memory", "cached", "direct", "loop", "remote"))
 
 VERBS = {"read": "read", "write": "write", "randread": "random read", "randwrite": "random write",
          "randrw": "random mix"}
@@ -149,6 +150,15 @@ def _by_fio(disk, quick):
             _row(disk, "randread", "4K", 32, 8, client="fio"))
 
 
+def _proxy(disk):
+    """Through another server; from memory the same, to compare with."""
+    return (_row(disk, "randread", "4K", 1),
+            _row(disk, "randread", "4K", 32, quick=True),
+            _row(disk, "randwrite", "4K", 32),
+            _row(disk, "read", "1M", 4, quick=True),
+            _row(disk, "write", "1M", 4))
+
+
 def _connections():
     return tuple(_row(MEMORY, "randread", "4K", depth, connections,
                       depth == 8 and connections in (1, 8, 1000))
@@ -191,6 +201,7 @@ SETS = {
              Part("copy cached", _copies("cached", True))],
     "latency": [Part("latency memory", _latency(MEMORY)), Part("latency cached", _latency(CACHED))],
     "fio": [Part("fio memory", _by_fio(MEMORY, True)), Part("fio cached", _by_fio(CACHED, False))],
+    "proxy": [Part("proxy", _proxy(REMOTE)), Part("proxied memory", _proxy(MEMORY))],
     "connections": [Part("connections", _connections(), together=True)],
     "exports": [Part("exports", _exports(), together=True)],
     "sizes": [Part("sizes memory", _sizes("memory", 64 * TIB, "64 TiB"), together=True),

@@ -23,6 +23,8 @@ SECTIONS = {
                 charts.latency),
     "fio": ("fio's engine for NBD", "A client that users trust. It costs more than nbdload, so "
             "servers differ less.", charts.fio),
+    "proxy": ("Through another server", "The backend nbd in front of a server whose disk is in "
+              "memory, and the same from memory.", charts.direct),
     "connections": ("Busy connections", "The same load on one to a thousand connections.",
                     charts.connections),
     "exports": ("Exports", "A thousand connections on one to a thousand files of one server.",
