@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "src/cli/options-take.h"
 #include "src/cli/options.h"
 #include "src/cli/sandbox.h"
 #include "src/stack/params.h"
@@ -25,32 +26,20 @@
 #define MODE_MAX 0777
 #define NAME_MAX_BYTES 64 /* of --name */
 
-static int take_number(const char *option, const char *value, uint64_t max, unsigned *field,
-		       struct nr_error *error)
-{
-	uint64_t number;
-
-	if (nr_parse_uint(value, &number) || number > max)
-		return nr_error_set(error, -EINVAL,
-				    "%s=%s is not possible: write a number from 0 to %" PRIu64,
-				    option, value, max);
-	*field = (unsigned)number;
-	return 0;
-}
-
 static int take_workers(struct nr_options *options, const char *value, struct nr_error *error)
 {
-	return take_number("--threads", value, WORKERS_MAX, &options->workers, error);
+	return nr_take_number("--threads", value, WORKERS_MAX, &options->workers, error);
 }
 
 static int take_spin(struct nr_options *options, const char *value, struct nr_error *error)
 {
-	return take_number("--spin", value, SPIN_MAX, &options->spin, error);
+	return nr_take_number("--spin", value, SPIN_MAX, &options->spin, error);
 }
 
 static int take_mask(struct nr_options *options, const char *value, struct nr_error *error)
 {
-	return take_number("--mask-handshake", value, UINT16_MAX, &options->handshake_mask, error);
+	return nr_take_number("--mask-handshake", value, UINT16_MAX, &options->handshake_mask,
+			      error);
 }
 
 /*
@@ -194,8 +183,8 @@ static int take_debug(struct nr_options *options, const char *value, struct nr_e
 		if (value[length] != '=')
 			return nr_error_set(error, -EINVAL, "-D %s needs a number: write -D %s=1",
 					    value, value);
-		err = take_number(debug_flags[i].name, value + length + 1, INT32_MAX, &number,
-				  error);
+		err = nr_take_number(debug_flags[i].name, value + length + 1, INT32_MAX, &number,
+				     error);
 		if (!err && debug_flags[i].offset)
 			*(unsigned *)((char *)options + debug_flags[i].offset) = number;
 		return err;
@@ -361,6 +350,61 @@ const struct nr_option nr_option_table[] = {
 "these rules come before those of the file.",
 	},
 	{
+		.name = "max-connections", .value = "NUMBER[,wait]",
+		.group = NR_OPTIONS_CLIENTS, .kind = NR_OPTION_CALL, .take = nr_take_connections,
+		.help = "clients at a time; more are turned away, or wait; 0, the default: any",
+		.manual =
+"Let in I<NUMBER> clients at a time.  More are turned away: their connection is\n"
+"closed, and the log has a line.  With C<,wait> behind the number they wait until\n"
+"another one leaves, connected but not answered.  0, the default, is no limit.",
+	},
+	{
+		.name = "max-connections-per-export", .value = "NUMBER",
+		.group = NR_OPTIONS_CLIENTS, .kind = NR_OPTION_CALL, .take = nr_take_per_export,
+		.help = "clients of one export at a time; more are refused; 0: any",
+		.manual =
+"Let in I<NUMBER> clients of an export at a time; more are refused with an error that\n"
+"says so.  Asking about the export is always possible.  0, the default, is no limit.",
+	},
+	{
+		.name = "max-connections-per-peer", .value = "NUMBER",
+		.group = NR_OPTIONS_CLIENTS, .kind = NR_OPTION_CALL, .take = nr_take_per_peer,
+		.help = "connections from one address or user; more are closed; 0: any",
+		.manual =
+"Let in I<NUMBER> connections at a time from one address, or, on Unix sockets, from\n"
+"one user; more are closed, and the log has a line.  Who has an IPv6 network has many\n"
+"addresses.  0, the default, is no limit.",
+	},
+	{
+		.name = "max-handshakes", .value = "NUMBER",
+		.group = NR_OPTIONS_CLIENTS, .kind = NR_OPTION_CALL, .take = nr_take_handshakes,
+		.help = "clients that negotiate at a time; more wait; 0, the default: any",
+		.manual =
+"Negotiate with I<NUMBER> clients at a time.  More wait, connected but not answered,\n"
+"until one has finished or its time (B<--handshake-timeout>) is over.  0, the default,\n"
+"is no limit.",
+	},
+	{
+		.name = "handshake-timeout", .aliases = { "handshake-limit" }, .value = "SECONDS",
+		.group = NR_OPTIONS_CLIENTS, .kind = NR_OPTION_CALL,
+		.take = nr_take_handshake_timeout,
+		.help = "how long a client may negotiate; 60 by default; 0: for ever",
+		.manual =
+"Close the connection of a client that has not finished its negotiation I<SECONDS>\n"
+"after it connected.  Time in which it waits for the server, while a disk is opened,\n"
+"does not count.  60 by default; 0 is no limit.",
+	},
+	{
+		.name = "keepalive", .value = "IDLE,INTERVAL,COUNT",
+		.group = NR_OPTIONS_CLIENTS, .kind = NR_OPTION_CALL, .take = nr_take_keepalive,
+		.help = "look whether silent TCP clients are still there",
+		.manual =
+"After I<IDLE> seconds in which nothing has come from a TCP client, let the kernel ask\n"
+"whether it is still there, every I<INTERVAL> seconds.  When I<COUNT> such questions\n"
+"have had no answer the connection is closed.  By default the kernel never asks, and a\n"
+"client whose machine has lost its power stays for ever.",
+	},
+	{
 		.name = "filter", .value = "NAME",
 		.group = NR_OPTIONS_LAYERS, .kind = NR_OPTION_LIST, .offset = FIELD(filters),
 		.help = "put a filter in front of the backend; may be repeated, the first is "
@@ -484,6 +528,24 @@ const struct nr_option nr_option_table[] = {
 "For a disk that the same machine swaps to.  All memory of the server is locked, so\n"
 "that it never waits for itself.  That takes root, or a high limit (C<ulimit -l>), and\n"
 "memory: about 260 MiB for each worker (B<-t>).",
+	},
+	{
+		.name = "exit-last",
+		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_SET, .offset = FIELD(exit_last),
+		.number = 1,
+		.help = "end when the last client has left",
+		.manual =
+"End, in order, when the last client that was served has left.  Those that only ask,\n"
+"for the list of exports say, do not count.",
+	},
+	{
+		.name = "exit-idle", .value = "SECONDS",
+		.group = NR_OPTIONS_PROCESS, .kind = NR_OPTION_CALL, .take = nr_take_idle,
+		.help = "end when there has been no client for so long; 0, the default: never",
+		.manual =
+"End, in order, when nobody has been connected for I<SECONDS>, also when nobody has\n"
+"come at all.  Whoever connects, for whatever, begins the time anew.  0, the default,\n"
+"is never.",
 	},
 	{
 		.name = "threads", .letter = 't', .value = "NUMBER",

@@ -380,6 +380,11 @@ static int check(const struct nr_options *options, struct nr_error *error)
 		return nr_error_set(error, -EINVAL,
 				    "-s serves one client on standard input and output, so it does "
 				    "not go with -U, -p, -i, --vsock or --run");
+	if (options->run && (options->exit_last || options->exit_idle))
+		return nr_error_set(
+			error, -EINVAL,
+			"with --run the server ends when the command does, so --exit-last "
+			"and --exit-idle do not go with it");
 	err = check_listening(options, error);
 	return err ? err : check_unix(options, error);
 }
@@ -394,6 +399,7 @@ int nr_options_parse(struct nr_options *options, int argc, char **argv, struct n
 		.family = AF_UNSPEC,
 		.export_name = "",
 		.handshake_mask = 0xffff,
+		.handshake_seconds = 60,
 	};
 	err = nr_arguments_expand(&options->arguments, argc, argv, wants_value, error);
 	if (!err)

@@ -56,6 +56,15 @@ struct nr_options {
 
 	const char *access_file;        /* --access, absolute; NULL: none */
 	struct nr_strings access_rules; /* --access-rule */
+	unsigned max_connections;       /* 0: no limit, as for the others */
+	unsigned max_connections_wait;
+	unsigned max_per_export;
+	unsigned max_per_peer;
+	unsigned max_handshakes;
+	unsigned handshake_seconds; /* 0: no limit */
+	unsigned keepalive[3];      /* idle, interval, count; idle 0: none */
+	unsigned exit_last;
+	unsigned exit_idle; /* seconds; 0: never */
 
 	unsigned foreground;
 	unsigned exit_with_parent;

@@ -297,6 +297,17 @@ static int start_server(struct serving *s, struct nr_error *error)
 		.single = options->single,
 		.settle = settle,
 		.settle_context = s,
+		.limits = {
+			.clients = options->max_connections,
+			.clients_wait = options->max_connections_wait,
+			.handshakes = options->max_handshakes,
+			.per_peer = options->max_per_peer,
+			.per_export = options->max_per_export,
+		},
+		.keepalive = { options->keepalive[0], options->keepalive[1], options->keepalive[2] },
+		.handshake_seconds = options->handshake_seconds ? options->handshake_seconds
+								: NR_HANDSHAKE_UNLIMITED,
+		.exit_last = options->exit_last,
 	};
 	int fd, err;
 
@@ -561,6 +572,30 @@ static int report(struct serving *s)
 	return period_us < STATUS_MS * 1000 ? (int)(period_us / 1000) : STATUS_MS;
 }
 
+/*
+ * How long to wait for something to happen before --exit-idle is to be looked at, ms;
+ * -1: for ever, 0: the server is to end.
+ */
+static int idle_wait_ms(const struct serving *s)
+{
+	uint64_t most = (uint64_t)s->options->exit_idle * 1000, empty;
+
+	if (!most)
+		return -1;
+	empty = nr_server_empty_ns(s->server) / 1000000;
+	if (empty >= most)
+		return 0;
+	return most - empty < 60000 ? (int)(most - empty) : 60000;
+}
+
+/* The shorter of two waits for poll(2). */
+static int sooner(int one_ms, int other_ms)
+{
+	if (one_ms < 0 || other_ms < 0)
+		return one_ms < 0 ? other_ms : one_ms;
+	return one_ms < other_ms ? one_ms : other_ms;
+}
+
 static void loop(struct serving *s)
 {
 	struct pollfd wait[2] = {
@@ -570,8 +605,15 @@ static void loop(struct serving *s)
 
 	while (!s->stopping) {
 		struct signalfd_siginfo signal;
+		int wait_ms = idle_wait_ms(s);
 
-		if (poll(wait, 2, report(s)) < 0 && errno != EINTR)
+		if (!wait_ms) {
+			nr_log(NR_LOG_INFO, NR_LOG_SERVER,
+			       "stopping: there has been no client for %u seconds",
+			       s->options->exit_idle);
+			break;
+		}
+		if (poll(wait, 2, sooner(wait_ms, report(s))) < 0 && errno != EINTR)
 			break;
 		while (read(s->signals, &signal, sizeof(signal)) == (ssize_t)sizeof(signal))
 			take_signal(s, &signal);

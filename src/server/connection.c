@@ -83,30 +83,81 @@ static void describe_peer(struct nr_connection *c)
 	}
 }
 
+/* Not a TCP socket: no harm done. */
+static void set_tcp_options(int fd, const struct nr_keepalive *keepalive)
+{
+	const struct {
+		int option;
+		unsigned value;
+	} probes[] = {
+		{ TCP_KEEPIDLE, keepalive->idle },
+		{ TCP_KEEPINTVL, keepalive->interval },
+		{ TCP_KEEPCNT, keepalive->count },
+	};
+	int one = 1;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (!keepalive->idle)
+		return;
+	for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++) {
+		int value = (int)probes[i].value;
+
+		setsockopt(fd, IPPROTO_TCP, probes[i].option, &value, sizeof(value));
+	}
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+}
+
+/* Is there room for another one of this peer?  That there is not gets its line in the log. */
+static bool enter_peer(struct nr_connection *c)
+{
+	struct nr_gate *gate = nr_server_gate(c->shard->server);
+
+	if (nr_gate_enter_peer(gate, &c->session, &c->counted_as))
+		return true;
+	nr_log(NR_LOG_WARNING, NR_LOG_CLIENT,
+	       "client %s: turned away: it has %u connections, as many as may be "
+	       "(--max-connections-per-peer)",
+	       c->peer, gate->limits.per_peer);
+	return false;
+}
+
+static uint64_t handshake_deadline(const struct nr_shard *shard)
+{
+	unsigned seconds = nr_server_config(shard->server)->handshake_seconds;
+
+	if (seconds == NR_HANDSHAKE_UNLIMITED)
+		return 0;
+	if (!seconds)
+		seconds = NR_HANDSHAKE_SECONDS;
+	return nr_ring_now(shard->ring) + seconds * UINT64_C(1000000000);
+}
+
 int nr_connection_begin(struct nr_shard *shard, int fd, bool single)
 {
 	struct nr_connection *c = calloc(1, sizeof(*c));
 	size_t used;
-	int one = 1;
+	bool is_in;
 
 	if (!c)
 		return -ENOMEM;
-	c->handshake = nr_handshake_create(nr_server_handshake_config(shard->server));
-	if (!c->handshake) {
-		free(c);
-		return -ENOMEM;
-	}
 	c->shard = shard;
 	c->fd = fd;
 	c->single = single;
 	c->ready_tail = &c->ready;
-	/* Not a TCP socket: no harm done. */
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	describe_peer(c);
+	is_in = enter_peer(c);
+	if (is_in)
+		c->handshake = nr_handshake_create(nr_server_handshake_config(shard->server));
+	if (!c->handshake) {
+		nr_gate_leave_peer(nr_server_gate(shard->server), c->counted_as);
+		free(c);
+		return is_in ? -ENOMEM : -EUSERS;
+	}
+	set_tcp_options(fd, &nr_server_config(shard->server)->keepalive);
 	c->session.id = nr_server_next_session(shard->server);
 	c->session.peer = c->peer;
 	c->session.export_name = "";
-	c->deadline = nr_ring_now(shard->ring) + NR_HANDSHAKE_NS;
+	c->deadline = handshake_deadline(shard);
 	c->handshake_state = nr_handshake_feed(c->handshake, (const uint8_t *)"", 0, &used);
 	nr_ring_adopt(shard->ring, fd);
 	nr_shard_add(shard, c);
@@ -171,7 +222,7 @@ void nr_connection_drain(struct nr_connection *c)
 static void free_connection(struct nr_connection *c)
 {
 	struct nr_shard *shard = c->shard;
-	bool single = c->single;
+	bool single = c->single, had_negotiated = !c->handshake;
 
 	nr_ring_forget(shard->ring, c->fd);
 	if (c->graceful)
@@ -185,11 +236,10 @@ static void free_connection(struct nr_connection *c)
 	if (c->session.export_name[0])
 		free((char *)(uintptr_t)c->session.export_name);
 	free(c->carried);
+	nr_gate_leave_peer(nr_server_gate(shard->server), c->counted_as);
 	nr_shard_remove(shard, c);
 	free(c);
-	if (single)
-		nr_server_single_ended(shard->server);
-	nr_server_let_go(shard->server);
+	nr_server_departed(shard->server, had_negotiated, single);
 }
 
 /* A layer wants clients that say goodbye to wait, whether or not they look. */
@@ -292,7 +342,7 @@ static void answered(struct nr_ticket *ticket)
 	/* One that writes no more has nobody to be let in for. */
 	if (wait && c->state == NR_CONNECTION_HANDSHAKE && !c->shard->stopping &&
 	    nr_linger_begin(c, wait, true, take_answer)) {
-		if (!nr_add(c->deadline, wait, &c->deadline))
+		if (c->deadline && !nr_add(c->deadline, wait, &c->deadline))
 			c->deadline = UINT64_MAX;
 		return;
 	}
@@ -411,6 +461,7 @@ static bool begin_serving(struct nr_connection *c)
 	decide_on_sharing(c);
 	nr_handshake_destroy(c->handshake);
 	c->handshake = NULL;
+	nr_server_negotiated(c->shard->server);
 	nr_send_release(c); /* the next one is of another size */
 	c->deadline = 0;
 	set_state(c, NR_CONNECTION_SERVING);

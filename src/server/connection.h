@@ -104,15 +104,19 @@ struct nr_connection {
 	struct nr_ticket *ticket; /* while asking */
 	struct nr_linger *linger; /* a wait that a layer has asked for; NULL: none */
 	struct nr_session session;
-	struct nr_message message; /* moving */
-	uint8_t *carried;          /* moving: bytes of the window that go along */
+	struct nr_peer *counted_as; /* NULL: its peer is not counted */
+	struct nr_message message;  /* moving */
+	uint8_t *carried;           /* moving: bytes of the window that go along */
 	uint32_t carried_bytes;
 	char peer[64]; /* session.peer */
 };
 
 /* Life. */
 
-/* Take over FD; the connection appears on SHARD (its thread). -ENOMEM: FD is still the caller's. */
+/*
+ * Take over FD; the connection appears on SHARD (its thread).  -ENOMEM, or -EUSERS (its
+ * peer has as many as may be; the log has its line): FD is still the caller's.
+ */
 int nr_connection_begin(struct nr_shard *shard, int fd, bool single);
 
 /*

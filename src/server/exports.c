@@ -35,8 +35,9 @@ struct nr_export {
 	struct nr_export *next;
 	struct nr_stack *stack;
 	char *name;
-	unsigned users; /* clients, and background requests */
-	unsigned kept;  /* of them: background requests */
+	unsigned users;   /* clients, and background requests */
+	unsigned clients; /* who have been let in */
+	unsigned kept;    /* of them: background requests */
 	enum export_state state;
 	bool permanent; /* the one disk of a plan that has one */
 	bool leaving;   /* flush and close are under way, unless somebody comes back */
@@ -394,9 +395,37 @@ static void let_go(struct nr_keeper *keeper, struct nr_worker *worker)
 	nr_server_let_go(server);
 }
 
+/* Clients; only those who use the export, not those who ask about it. */
+
+static int let_in(struct nr_export *e, struct nr_session *session, struct nr_error *error)
+{
+	unsigned most = nr_server_config(e->table->server)->limits.per_export;
+	bool is_full;
+	int err;
+
+	pthread_mutex_lock(&e->table->mutex);
+	is_full = most && e->clients >= most;
+	e->clients += !is_full;
+	pthread_mutex_unlock(&e->table->mutex);
+	if (is_full)
+		return nr_error_set(error, -EACCES,
+				    "this export has as many clients as it may have");
+	err = nr_stack_admit(e->stack, session, error);
+	if (err) {
+		pthread_mutex_lock(&e->table->mutex);
+		e->clients--;
+		pthread_mutex_unlock(&e->table->mutex);
+	}
+	return err;
+}
+
 void nr_export_leave(struct nr_export *e, struct nr_session *session, struct nr_worker *worker)
 {
 	nr_stack_leave(e->stack, session);
+	pthread_mutex_lock(&e->table->mutex);
+	assert(e->clients > 0);
+	e->clients--;
+	pthread_mutex_unlock(&e->table->mutex);
 	put_back(e, worker);
 }
 
@@ -541,7 +570,7 @@ static void answer_ticket(struct nr_ticket *ticket, const struct nr_access_view 
 		make_info(e->stack, ticket->verdict == NR_ACCESS_READ_ONLY, &ticket->info);
 		ticket->extents = nr_stack_traits(e->stack)->support[NR_CAP_EXTENTS] != NR_NONE;
 		if (ticket->purpose == NR_EXPORT_GO)
-			err = nr_stack_admit(e->stack, ticket->session, &ticket->error);
+			err = let_in(e, ticket->session, &ticket->error);
 		if (err)
 			ticket->purpose = NR_EXPORT_INFO; /* not let in: nothing to leave */
 	}

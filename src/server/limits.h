@@ -74,8 +74,8 @@
 /* How long a client that has said goodbye may take to fetch its last replies. */
 #define NR_DRAIN_NS UINT64_C(60000000000)
 
-/* How long a client may take for its negotiation. */
-#define NR_HANDSHAKE_NS UINT64_C(60000000000)
+/* How long a client may take for its negotiation, unless the server is told otherwise. */
+#define NR_HANDSHAKE_SECONDS 60u
 
 /* Threads for opening exports and other calls that block. */
 #define NR_OFFLOAD_THREADS 16u

@@ -10,8 +10,10 @@
 #include "src/server/server.h"
 #include "src/server/shard.h"
 
+const struct nr_server_config *nr_server_config(const struct nr_server *server);
 const struct nr_handshake_config *nr_server_handshake_config(const struct nr_server *server);
 uint32_t nr_server_spin_ns(const struct nr_server *server);
+struct nr_gate *nr_server_gate(struct nr_server *server);
 struct nr_exports *nr_server_exports(struct nr_server *server);
 /* The rules in force, a reference for the caller; NULL: there are none. */
 struct nr_access *nr_server_access(struct nr_server *server);
@@ -26,8 +28,8 @@ void nr_server_accept(struct nr_server *server);
 uint64_t nr_server_next_session(struct nr_server *server);
 
 /*
- * Serve FD, just accepted, on the shard with the fewest connections; FROM is
- * the shard of the calling thread.
+ * Serve FD, just accepted and let in by the gate, on the shard with the fewest
+ * connections; FROM is the shard of the calling thread.
  */
 void nr_server_place(struct nr_server *server, struct nr_shard *from, int fd);
 
@@ -41,7 +43,9 @@ void nr_server_let_go(struct nr_server *server);
 /* Has nr_server_stop been called? */
 bool nr_server_is_stopping(const struct nr_server *server);
 
-/* The connection of -s has ended. */
-void nr_server_single_ended(struct nr_server *server);
+/* A connection has negotiated. */
+void nr_server_negotiated(struct nr_server *server);
+/* A connection is no more, after it had negotiated or before; its hold is let go. */
+void nr_server_departed(struct nr_server *server, bool had_negotiated, bool single);
 
 #endif

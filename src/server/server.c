@@ -40,6 +40,8 @@ struct nr_server {
 	struct nr_access *access;
 	atomic_uint_fast64_t sessions;
 	atomic_uint holds;
+	atomic_uint served; /* connections that have negotiated */
+	struct nr_gate gate;
 	atomic_bool stopping;
 	struct nr_message flush_message;
 	struct nr_message *end_messages; /* one per shard */
@@ -53,6 +55,16 @@ struct arrival {
 	int fd;
 	bool single;
 };
+
+const struct nr_server_config *nr_server_config(const struct nr_server *server)
+{
+	return &server->config;
+}
+
+struct nr_gate *nr_server_gate(struct nr_server *server)
+{
+	return &server->gate;
+}
 
 const struct nr_handshake_config *nr_server_handshake_config(const struct nr_server *server)
 {
@@ -188,13 +200,19 @@ void nr_server_stop(struct nr_server *server)
 	}
 }
 
-void nr_server_single_ended(struct nr_server *server)
+/* There is nothing more to do: whoever waits on nr_server_ended_fd hears of it. */
+static void tell_ended(struct nr_server *server)
 {
 	uint64_t one = 1;
 
 	if (write(server->ended_fd, &one, sizeof(one)) < 0)
 		nr_log(NR_LOG_ERROR, NR_LOG_SERVER, "cannot tell that the client has left: %s",
 		       strerror(errno));
+}
+
+uint64_t nr_server_empty_ns(const struct nr_server *server)
+{
+	return nr_gate_empty_ns(&server->gate);
 }
 
 int nr_server_ended_fd(const struct nr_server *server)
@@ -254,7 +272,36 @@ unsigned nr_server_count_exports(struct nr_server *server)
 	return nr_exports_count(server->exports);
 }
 
-/* New connections. */
+/* Connections that come and go. */
+
+void nr_server_negotiated(struct nr_server *server)
+{
+	atomic_fetch_add(&server->served, 1);
+	nr_gate_negotiated(&server->gate);
+}
+
+void nr_server_departed(struct nr_server *server, bool had_negotiated, bool single)
+{
+	bool is_last = had_negotiated && atomic_fetch_sub(&server->served, 1) == 1;
+
+	nr_gate_leave(&server->gate, !had_negotiated);
+	if (is_last && server->config.exit_last && !nr_server_is_stopping(server)) {
+		nr_log(NR_LOG_INFO, NR_LOG_SERVER, "stopping: the last client has left");
+		tell_ended(server);
+	}
+	if (single)
+		tell_ended(server);
+	nr_server_let_go(server);
+}
+
+/* There may be room again: those who wait in the listeners come in. */
+static void let_in_waiting(struct nr_ring *ring)
+{
+	struct nr_shard *shard = nr_ring_context(ring);
+
+	for (struct nr_listener *l = shard->server->listeners; l; l = l->next)
+		nr_listener_go_on(l);
+}
 
 static void begin_or_close(struct nr_shard *shard, int fd, bool single)
 {
@@ -262,14 +309,12 @@ static void begin_or_close(struct nr_shard *shard, int fd, bool single)
 
 	if (!err)
 		return;
-	if (err != -ESHUTDOWN)
+	if (err != -ESHUTDOWN && err != -EUSERS)
 		nr_log(NR_LOG_WARNING, NR_LOG_CLIENT, "a client was turned away: %s",
 		       strerror(-err));
 	close(fd);
 	atomic_fetch_sub(&shard->connection_count, 1);
-	if (single)
-		nr_server_single_ended(shard->server);
-	nr_server_let_go(shard->server);
+	nr_server_departed(shard->server, false, single);
 }
 
 static void arrived(struct nr_ring *ring, struct nr_message *message)
@@ -320,13 +365,18 @@ void nr_server_place(struct nr_server *server, struct nr_shard *from, int fd)
 	if (place(server, from, fd, false) < 0) {
 		nr_log(NR_LOG_WARNING, NR_LOG_CLIENT, "a client was turned away: no memory");
 		close(fd);
+		nr_gate_leave(&server->gate, true);
 	}
 }
 
 int nr_server_serve(struct nr_server *server, int fd, struct nr_error *error)
 {
-	int err = place(server, NULL, fd, server->config.single);
+	int err;
 
+	nr_gate_let_in(&server->gate);
+	err = place(server, NULL, fd, server->config.single);
+	if (err)
+		nr_gate_leave(&server->gate, true);
 	return err ? nr_error_system(error, err, "cannot serve the connection") : 0;
 }
 
@@ -339,6 +389,7 @@ int nr_server_listen(struct nr_server *server, int fd, const char *description,
 	if (!l)
 		return nr_error_system(error, -ENOMEM, "%s", description);
 	l->fd = fd;
+	l->held = -1;
 	l->shard = &server->shards[0];
 	snprintf(l->description, sizeof(l->description), "%s", description);
 	l->next = server->listeners;
@@ -401,6 +452,9 @@ int nr_server_create(struct nr_server **out, const struct nr_server_config *conf
 		      : 0;
 	if (!err)
 		err = make_shards(server, error);
+	if (!err && nr_gate_init(&server->gate, &config->limits, server->shards[0].ring,
+				 let_in_waiting) < 0)
+		err = nr_error_system(error, -ENOMEM, "the server");
 	if (!err && config->settle)
 		err = config->settle(config->settle_context, error);
 	if (!err)
@@ -456,10 +510,13 @@ void nr_server_destroy(struct nr_server *server)
 
 		server->listeners = l->next;
 		close(l->fd);
+		if (l->held >= 0)
+			close(l->held);
 		free(l);
 	}
 	if (server->ended_fd >= 0)
 		close(server->ended_fd);
+	nr_gate_fini(&server->gate);
 	nr_access_unref(server->access);
 	pthread_mutex_destroy(&server->access_mutex);
 	free(server->end_messages);

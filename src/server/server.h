@@ -17,9 +17,20 @@
 #include "ring/ring.h"
 #include "src/protocol/handshake.h"
 #include "src/server/access.h"
+#include "src/server/gate.h"
 #include "src/stack/stack.h"
 
 struct nr_server;
+
+/* What `handshake_seconds` is for as long as they like. */
+#define NR_HANDSHAKE_UNLIMITED UINT32_MAX
+
+/* Probes of a TCP connection on which nothing happens; idle 0: none. */
+struct nr_keepalive {
+	unsigned idle;     /* seconds before the first */
+	unsigned interval; /* seconds between them */
+	unsigned count;    /* without an answer, after which the client is gone */
+};
 
 struct nr_server_config {
 	const struct nr_plan *plan; /* the caller's; outlives the server */
@@ -30,6 +41,10 @@ struct nr_server_config {
 					       * take their replies; 0: 10 */
 	bool single;            /* -s: stop when the first connection has ended */
 	bool can_tls;           /* clients can encrypt their connection */
+	struct nr_gate_limits limits;
+	struct nr_keepalive keepalive;
+	unsigned handshake_seconds; /* how long clients may negotiate; 0: 60 */
+	bool exit_last;             /* end when the last client that was served has left */
 
 	/*
 	 * Called by nr_server_create when the rings and their memory are there, before a
@@ -69,8 +84,13 @@ int nr_server_start(struct nr_server *server, struct nr_error *error);
  * closed, exports flushed and closed.  Returns at once.
  */
 void nr_server_stop(struct nr_server *server);
-/* A descriptor that becomes readable when the server has ended by itself (single). */
+/*
+ * A descriptor that becomes readable when the server has nothing more to do (single,
+ * exit_last), and is to be stopped.
+ */
 int nr_server_ended_fd(const struct nr_server *server);
+/* For how long there has been no client, ns; 0: there is one.  Any thread. */
+uint64_t nr_server_empty_ns(const struct nr_server *server);
 /*
  * Do the workers turn?  Each is sent a message, if it has none to answer, and answers from
  * its ring.  False when one owes the answer to an older one than PATIENCE_NS.  While the

@@ -5,6 +5,7 @@
  */
 #undef NDEBUG
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -529,6 +530,8 @@ static void files_are_read(void **state)
 	assert_int_equal(nr_access_add_file(access, path, &error), 0);
 	assert_int_equal(access->rule_count, 3000);
 	assert_int_equal(access->rules[2999].line, 3000);
+	assert_int_equal(ftruncate(fd, (off_t)NR_ACCESS_FILE_MAX + 1), 0);
+	assert_int_equal(nr_access_add_file(access, path, &error), -EFBIG);
 	close(fd);
 	unlink(path);
 	assert_int_not_equal(nr_access_add_file(access, path, &error), 0);

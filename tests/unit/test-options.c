@@ -261,6 +261,46 @@ static void everything_given(void **state)
 	nr_options_free(&options);
 }
 
+static void who_may_come_in(void **state)
+{
+	struct nr_options options;
+	struct nr_error error;
+
+	assert_int_equal(PARSE("memory"), 0);
+	assert_null(options.access_file);
+	assert_int_equal(options.access_rules.count, 0);
+	assert_int_equal(options.handshake_seconds, 60);
+	assert_false(options.max_connections || options.max_connections_wait ||
+		     options.max_per_export || options.max_per_peer || options.max_handshakes ||
+		     options.keepalive[0] || options.exit_last || options.exit_idle);
+	nr_options_free(&options);
+
+	assert_int_equal(PARSE("--access=/rules", "--access-rule=allow", "--access-rule", "deny",
+			       "--max-connections=7,wait", "--max-connections-per-export=2",
+			       "--max-connections-per-peer=3", "--max-handshakes=4",
+			       "--handshake-limit=5", "--keepalive=60,10,6", "--exit-last",
+			       "--exit-idle=30"),
+			 0);
+	assert_string_equal(options.access_file, "/rules");
+	assert_int_equal(options.access_rules.count, 2);
+	assert_int_equal(options.max_connections, 7);
+	assert_true(options.max_connections_wait);
+	assert_int_equal(options.max_per_export, 2);
+	assert_int_equal(options.max_per_peer, 3);
+	assert_int_equal(options.max_handshakes, 4);
+	assert_int_equal(options.handshake_seconds, 5);
+	assert_int_equal(options.keepalive[0], 60);
+	assert_int_equal(options.keepalive[1], 10);
+	assert_int_equal(options.keepalive[2], 6);
+	assert_true(options.exit_last);
+	assert_int_equal(options.exit_idle, 30);
+	nr_options_free(&options);
+}
+
+#define KEEPALIVE(value)                                                                    \
+	"--keepalive=" value " is not possible: write the seconds before the first probe, " \
+	"those between two (up to 32767) and how many (up to 127), as in --keepalive=60,10,6"
+
 /* Options may follow the backend; "--" ends them; the last of a kind counts. */
 static void order(void **state)
 {
@@ -332,17 +372,35 @@ static void actions(void **state)
 	nr_options_free(&options);
 }
 
-static void refusals(void **state)
-{
-	struct nr_options options;
-	struct nr_error error;
-
 #define REFUSED(sentence, ...)                                 \
 	do {                                                   \
 		assert_int_equal(PARSE(__VA_ARGS__), -EINVAL); \
 		assert_string_equal(error.text, sentence);     \
 		nr_options_free(&options);                     \
 	} while (0)
+
+static void what_cannot_be_said_of_clients(void **state)
+{
+	struct nr_options options;
+	struct nr_error error;
+
+	REFUSED("--max-connections=2,later is not possible: write a number, or a number and ,wait",
+		"--max-connections=2,later");
+	REFUSED("--max-connections= is not possible: write a number from 0 to 2147483647",
+		"--max-connections=,wait");
+	REFUSED(KEEPALIVE("60,10"), "--keepalive=60,10");
+	REFUSED(KEEPALIVE("60,10,6,"), "--keepalive=60,10,6,");
+	REFUSED(KEEPALIVE("60,10,128"), "--keepalive=60,10,128");
+	REFUSED(KEEPALIVE("0,10,6"), "--keepalive=0,10,6");
+	REFUSED("with --run the server ends when the command does, so --exit-last and --exit-idle "
+		"do not go with it",
+		"--run", "true", "--exit-last");
+}
+
+static void refusals(void **state)
+{
+	struct nr_options options;
+	struct nr_error error;
 
 	REFUSED("there is no option --readnly; did you mean --readonly?", "--readnly");
 	REFUSED("there is no option --filtre; did you mean --filter?", "--filtre=cow");
@@ -414,6 +472,8 @@ int main(void)
 		cmocka_unit_test(nbdkit_names),
 		cmocka_unit_test(nothing_given),
 		cmocka_unit_test(everything_given),
+		cmocka_unit_test(who_may_come_in),
+		cmocka_unit_test(what_cannot_be_said_of_clients),
 		cmocka_unit_test(order),
 		cmocka_unit_test(aliases_and_short_forms),
 		cmocka_unit_test(actions),
