@@ -202,7 +202,7 @@ class Handshakes(Case):
     """Clients that have not negotiated yet."""
 
     def test_more_wait(self):
-        server = self.serve("--max-handshakes=2")
+        server = self.serve("--max-handshakes=2", "--handshake-timeout=0")
         served = [self.enter(server) for _ in range(5)]  # those do not count
         first, second = self.connect(server).begin(), self.connect(server)
         self.assertTrue(hears(second))
