@@ -119,6 +119,24 @@ reads "$me" || fail "the user's own disk was not served"
 ! reads vm-1 || fail "another disk was served"
 stop_server
 
+if user=$(id -un 2>/dev/null) && [ "$user" != "$me" ]; then
+	note "and by name, which is looked up while it serves"
+	random_file "$disks/$user" 65536
+	start_server --access-rule "allow export=%user" file dir="$disks"
+	on ""
+	equal "what is listed" "$(names)" "$user"
+	reads "$user" || fail "the user's own disk was not served"
+	! reads vm-1 || fail "another disk was served"
+	stop_server
+	echo "deny" >"$WORK/rules"
+	start_server --access "$WORK/rules" file dir="$disks"
+	! reads vm-1 || fail "vm-1 was served"
+	echo "allow uid=$user" >"$WORK/rules"
+	kill -HUP "$PID"
+	until_true 20 reads vm-1 || fail "the name of a user in a rule is not understood"
+	stop_server
+fi
+
 note "read-only for one client, whatever it is for others"
 start_server --access-rule "allow export=vm-1" --access-rule "allow export=vm-2 read-only" \
 	file dir="$disks"
