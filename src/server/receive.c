@@ -391,17 +391,21 @@ static bool want_input(const struct nr_connection *c)
 	return output == 0 && !c->is_starved;
 }
 
-/* The rest of a payload goes straight to its memory, what follows into the window. */
+/*
+ * The rest of a payload goes straight to its memory, what follows into the window, but
+ * not more of the payload, which would have to be copied from there.
+ */
 static void receive_direct(struct nr_connection *c)
 {
 	struct nr_command *piece = c->piece;
 	struct nr_window *w = &c->window;
+	bool last = nr_command_payload_complete(c->filling);
 
 	c->receive_vector[0] = (struct iovec){ piece->data + piece->filled,
 					       piece->request.length - piece->filled };
 	c->receive_vector[1] = (struct iovec){ w->block + w->tail, window_room(w) };
 	c->receive_state = NR_RECEIVE_DIRECT;
-	nr_ring_recv_vec(c->shard->ring, &c->receive, c->fd, c->receive_vector, 2);
+	nr_ring_recv_vec(c->shard->ring, &c->receive, c->fd, c->receive_vector, last ? 2 : 1);
 }
 
 void nr_receive_arm(struct nr_connection *c)
