@@ -418,6 +418,31 @@ class Vanishing(StressCase):
                 client.close()
             self.assertEqual(b"x" * 9, bystander.read(0, 9))
 
+    def test_a_write_that_breaks_off_changes_only_what_was_sent(self):
+        """What did not come stays as it was; what came is there or is not, byte by byte."""
+        rng = random.Random(SEED)
+        with Server("memory", "4M") as server:
+            other = self.connect(server).negotiate()
+            before = rng.randbytes(4 * MIB)
+            other.write(0, before)
+            descriptors = server.descriptors()
+            for number in range(9):
+                length = rng.randint(1, (64 * KIB, 3 * MIB)[number % 3 > 0])
+                offset, sent = rng.randrange(4 * MIB - length), rng.randrange(length)
+                payload = rng.randbytes(sent)
+                client = self.connect(server).negotiate(mode=list(Mode)[number % len(Mode)])
+                client.send(request_bytes(client.mode, Cmd.WRITE, offset, length) + payload)
+                client.close()
+                wait_until(lambda: server.descriptors() <= descriptors, "a closed connection")
+                after = other.read(0, 4 * MIB)
+                end = offset + sent
+                seed = f"NBD_STRESS_SEED={SEED}"
+                self.assertTrue(before[:offset] == after[:offset], seed)
+                self.assertTrue(before[end:] == after[end:], seed)
+                self.assertTrue(all(is_now in (was, said) for was, said, is_now in
+                                    zip(before[offset:end], payload, after[offset:end])), seed)
+                before = after
+
     def test_half_closed_with_requests_pending(self):
         """Who says no more is still answered: everything that was asked, to the end."""
         disk = scratch(self) / "disk"
