@@ -45,7 +45,7 @@ struct nr_strings {
 	(1u << 2)                /* PATH: opened for writing, too, unless the server is read-only */
 #define NR_PARAM_MADE (1u << 3)  /* PATH: made if it is not there, and removed */
 #define NR_PARAM_AGAIN (1u << 4) /* PATH: opened again later, when it may be another file */
-#define NR_PARAM_COMMAND (1u << 5) /* STRING, LIST: a command that is run */
+#define NR_PARAM_COMMAND (1u << 5)    /* STRING, LIST: a command that is run */
 #define NR_PARAM_SCRIPT (1u << 6)     /* STRING: a command if it begins with "script:" */
 #define NR_PARAM_STACK (1u << 7)      /* STRING: words for nr_substack_open */
 #define NR_PARAM_DESCRIPTOR (1u << 8) /* UINT: of a file the server was started with */

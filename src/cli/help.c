@@ -103,7 +103,7 @@ static int help(FILE *to, const struct nr_options *options, const struct nr_cata
 	if (options->words.count)
 		return each_named(to, options, catalog, layer_help, error);
 	print_usage(to);
-	nr_options_help(to);
+	nr_options_help(to, &nr_option_set);
 	print_layers(to, catalog);
 	fputs("\nMore in the manual: man nbdring\n", to);
 	return 0;
@@ -160,7 +160,7 @@ static int manual(FILE *to, const char *name, const struct nr_catalog *catalog,
 	const struct nr_layer_type *const *both[] = { catalog->backends, catalog->filters };
 
 	if (strcmp(name, "nbdring") == 0) {
-		nr_options_manual(to);
+		nr_options_manual(to, &nr_option_set);
 		return 0;
 	}
 	for (int i = 0; i < 2; i++) {

@@ -25,6 +25,8 @@
 
 #define LONG_BASE 256 /* getopt's value of row N is LONG_BASE + N */
 
+const struct nr_option_set nr_option_set = { .program = "nbdring", .rows = nr_option_table };
+
 int nr_strings_add(struct nr_strings *list, const char *text, struct nr_error *error)
 {
 	const char **grown = realloc(list->item, (list->count + 1) * sizeof(*grown));
@@ -107,6 +109,7 @@ static int take(struct nr_options *options, const struct nr_option *option, cons
 /* What getopt stumbles over, in words. */
 
 struct name_walk {
+	const struct nr_option *rows;
 	const struct nr_option *option;
 	unsigned index;
 };
@@ -117,7 +120,7 @@ static const char *next_name(void *context, size_t index)
 	const char *name;
 
 	if (index == 0)
-		*walk = (struct name_walk){ .option = nr_option_table };
+		*walk = (struct name_walk){ .rows = walk->rows, .option = walk->rows };
 	for (; walk->option->name; walk->option++, walk->index = 0) {
 		if (walk->option->group == NR_OPTIONS_HIDDEN)
 			continue;
@@ -128,9 +131,10 @@ static const char *next_name(void *context, size_t index)
 	return NULL;
 }
 
-static int unknown_long(const char *argument, struct nr_error *error)
+static int unknown_long(const struct nr_option_set *set, const char *argument,
+			struct nr_error *error)
 {
-	struct name_walk walk;
+	struct name_walk walk = { .rows = set->rows };
 	char name[64];
 	const char *nearest, *candidate;
 	size_t length;
@@ -153,23 +157,25 @@ static int unknown_long(const char *argument, struct nr_error *error)
 		return nr_error_set(error, -EINVAL, "there is no option --%s; did you mean --%s?",
 				    name, nearest);
 	return nr_error_set(error, -EINVAL,
-			    "there is no option --%s; nbdring --help shows all there are", name);
+			    "there is no option --%s; %s --help shows all there are", name,
+			    set->program);
 }
 
 /* The row that getopt's value (a letter, or LONG_BASE + index) stands for, or NULL. */
-static const struct nr_option *option_of(int value)
+static const struct nr_option *option_of(const struct nr_option_set *set, int value)
 {
 	if (value >= LONG_BASE)
-		return &nr_option_table[value - LONG_BASE];
-	for (const struct nr_option *option = nr_option_table; option->name; option++)
+		return &set->rows[value - LONG_BASE];
+	for (const struct nr_option *option = set->rows; option->name; option++)
 		if (value != 0 && option->letter == value)
 			return option;
 	return NULL;
 }
 
-static int explain(int verdict, char **argv, struct nr_error *error)
+static int explain(const struct nr_option_set *set, int verdict, char **argv,
+		   struct nr_error *error)
 {
-	const struct nr_option *option = option_of(optopt);
+	const struct nr_option *option = option_of(set, optopt);
 
 	if (verdict == ':' && option && option->letter)
 		return nr_error_set(error, -EINVAL, "-%c needs a value: write -%c %s or --%s=%s",
@@ -182,9 +188,9 @@ static int explain(int verdict, char **argv, struct nr_error *error)
 		return nr_error_set(error, -EINVAL, "--%s takes no value", option->name);
 	if (optopt)
 		return nr_error_set(error, -EINVAL,
-				    "there is no option -%c; nbdring --help shows all there are",
-				    optopt);
-	return unknown_long(argv[optind - 1], error);
+				    "there is no option -%c; %s --help shows all there are", optopt,
+				    set->program);
+	return unknown_long(set, argv[optind - 1], error);
 }
 
 static int argument_of(const struct nr_option *option)
@@ -200,11 +206,12 @@ struct getopt_tables {
 	char letters[2 + 2 * 64];
 };
 
-static int make_tables(struct getopt_tables *tables, struct nr_error *error)
+static int make_tables(struct getopt_tables *tables, const struct nr_option_set *set,
+		       struct nr_error *error)
 {
 	size_t rows = 0, count = 0, used = 0;
 
-	while (nr_option_table[rows].name)
+	while (set->rows[rows].name)
 		rows++;
 	tables->names = calloc(rows * (1 + NR_OPTION_ALIASES) + 1, sizeof(*tables->names));
 	if (!tables->names)
@@ -212,7 +219,7 @@ static int make_tables(struct getopt_tables *tables, struct nr_error *error)
 	/* A colon in front: say "value missing" apart from "unknown". */
 	tables->letters[used++] = ':';
 	for (size_t i = 0; i < rows; i++) {
-		const struct nr_option *option = &nr_option_table[i];
+		const struct nr_option *option = &set->rows[i];
 		const char *name;
 
 		for (unsigned n = 0; (name = option_name(option, n)) != NULL; n++)
@@ -236,7 +243,7 @@ static int make_tables(struct getopt_tables *tables, struct nr_error *error)
 static const struct nr_option *long_option(const char *name, size_t length)
 {
 	const struct nr_option *found = NULL;
-	struct name_walk walk;
+	struct name_walk walk = { .rows = nr_option_table };
 	const char *candidate;
 
 	for (size_t i = 0; (candidate = next_name(&walk, i)) != NULL; i++) {
@@ -264,7 +271,7 @@ static bool wants_value(const char *word)
 	}
 	/* Of letters in one word only the last can have its value in the next one. */
 	for (word++; *word; word++) {
-		option = option_of((unsigned char)*word);
+		option = option_of(&nr_option_set, (unsigned char)*word);
 		if (option && option->value)
 			return word[1] == '\0';
 	}
@@ -284,11 +291,9 @@ static const char *stumbled_over(char **argv, bool in_getopt)
 	return word;
 }
 
-static int parse(struct nr_options *options, const struct getopt_tables *tables,
-		 struct nr_error *error)
+static int parse(struct nr_options *options, const struct nr_option_set *set,
+		 const struct getopt_tables *tables, int argc, char **argv, struct nr_error *error)
 {
-	int argc = options->arguments.argc;
-	char **argv = options->arguments.argv;
 	int value, err;
 
 	/* Zero makes glibc's getopt begin anew, also when it was left in a cluster. */
@@ -298,9 +303,9 @@ static int parse(struct nr_options *options, const struct getopt_tables *tables,
 		const struct nr_option *option;
 
 		if (value == '?' || value == ':') {
-			err = explain(value, argv, error);
+			err = explain(set, value, argv, error);
 		} else {
-			option = option_of(value);
+			option = option_of(set, value);
 			assert(option);
 			err = take(options, option, optarg, error);
 		}
@@ -389,9 +394,21 @@ static int check(const struct nr_options *options, struct nr_error *error)
 	return err ? err : check_unix(options, error);
 }
 
-int nr_options_parse(struct nr_options *options, int argc, char **argv, struct nr_error *error)
+int nr_options_read(struct nr_options *options, const struct nr_option_set *set, int argc,
+		    char **argv, struct nr_error *error)
 {
 	struct getopt_tables tables;
+	int err = make_tables(&tables, set, error);
+
+	if (err)
+		return err;
+	err = parse(options, set, &tables, argc, argv, error);
+	free(tables.names);
+	return err;
+}
+
+int nr_options_parse(struct nr_options *options, int argc, char **argv, struct nr_error *error)
+{
 	int err;
 
 	*options = (struct nr_options){
@@ -403,11 +420,8 @@ int nr_options_parse(struct nr_options *options, int argc, char **argv, struct n
 	};
 	err = nr_arguments_expand(&options->arguments, argc, argv, wants_value, error);
 	if (!err)
-		err = make_tables(&tables, error);
-	if (err)
-		return err;
-	err = parse(options, &tables, error);
-	free(tables.names);
+		err = nr_options_read(options, &nr_option_set, options->arguments.argc,
+				      options->arguments.argv, error);
 	if (!err && options->action == NR_ACTION_SERVE)
 		err = check(options, error);
 	return err;
@@ -457,13 +471,27 @@ static void manual_row(FILE *to, const struct nr_option *option)
 	fprintf(to, "%s\n\n", option->manual);
 }
 
+static bool has_rows(const struct nr_option_set *set, int group)
+{
+	for (const struct nr_option *option = set->rows; option->name; option++)
+		if ((int)option->group == group)
+			return true;
+	return false;
+}
+
 /* Call EACH for the rows group by group, with TITLE in front of each group. */
-static void by_group(FILE *to, void (*title)(FILE *to, const char *text, bool first),
+static void by_group(FILE *to, const struct nr_option_set *set,
+		     void (*title)(FILE *to, const char *text, bool first),
 		     void (*each)(FILE *to, const struct nr_option *option))
 {
+	bool first = true;
+
 	for (int group = 0; group < NR_OPTIONS_HIDDEN; group++) {
-		title(to, group_title(group), group == 0);
-		for (const struct nr_option *option = nr_option_table; option->name; option++)
+		if (!has_rows(set, group))
+			continue;
+		title(to, group_title(group), first);
+		first = false;
+		for (const struct nr_option *option = set->rows; option->name; option++)
 			if ((int)option->group == group)
 				each(to, option);
 	}
@@ -479,20 +507,20 @@ static void manual_title(FILE *to, const char *text, bool first)
 	fprintf(to, "%s=head2 %s\n\n=over 4\n\n", first ? "" : "=back\n\n", text);
 }
 
-void nr_options_help(FILE *to)
+void nr_options_help(FILE *to, const struct nr_option_set *set)
 {
-	by_group(to, help_title, help_row);
+	by_group(to, set, help_title, help_row);
 }
 
-void nr_options_manual(FILE *to)
+void nr_options_manual(FILE *to, const struct nr_option_set *set)
 {
-	by_group(to, manual_title, manual_row);
+	by_group(to, set, manual_title, manual_row);
 	fprintf(to, "=back\n\n");
 }
 
 void nr_options_list_long(FILE *to)
 {
-	struct name_walk walk;
+	struct name_walk walk = { .rows = nr_option_table };
 	const char *name;
 
 	for (size_t i = 0; (name = next_name(&walk, i)) != NULL; i++)

@@ -132,21 +132,35 @@ struct nr_option {
 	const char *manual; /* paragraphs in POD */
 };
 
+/* The options of a command. */
+struct nr_option_set {
+	const char *program; /* what the command is called */
+	const struct nr_option *rows;
+};
+
 extern const struct nr_option nr_option_table[];
+extern const struct nr_option_set nr_option_set; /* nbdring's: that table */
 
 /*
  * Read the command line into OPTIONS, which need not be initialised and is to be
  * given back with nr_options_free in any case.  Main thread (getopt keeps state).
  */
 int nr_options_parse(struct nr_options *options, int argc, char **argv, struct nr_error *error);
+/*
+ * The same for a command with other options and its own ideas of what goes together:
+ * OPTIONS is initialised, files of words are none, and what contradicts what is not
+ * looked at.
+ */
+int nr_options_read(struct nr_options *options, const struct nr_option_set *set, int argc,
+		    char **argv, struct nr_error *error);
 void nr_options_free(struct nr_options *options);
 
 /* Add TEXT to LIST.  -ENOMEM. */
 int nr_strings_add(struct nr_strings *list, const char *text, struct nr_error *error);
 
-void nr_options_help(FILE *to);       /* the option part of --help */
-void nr_options_manual(FILE *to);     /* the OPTIONS section, in POD */
-void nr_options_list_long(FILE *to);  /* --long-options */
-void nr_options_list_short(FILE *to); /* --short-options */
+void nr_options_help(FILE *to, const struct nr_option_set *set);   /* their part of --help */
+void nr_options_manual(FILE *to, const struct nr_option_set *set); /* in POD */
+void nr_options_list_long(FILE *to);                               /* --long-options */
+void nr_options_list_short(FILE *to);                              /* --short-options */
 
 #endif
