@@ -23,17 +23,18 @@
 
 /* Where a handshake stands; beside each, who moves it on. */
 enum nr_haggle_phase {
-	NR_HAGGLE_FLAGS,  /* the client's 32 bits of flags; the client */
-	NR_HAGGLE_HEADER, /* the header of the next option; the client, and the owner when too
+	NR_HAGGLE_FLAGS,    /* the client's 32 bits of flags; the client */
+	NR_HAGGLE_HEADER,   /* the header of the next option; the client, and the owner when too
 			    * much output waits */
-	NR_HAGGLE_KEEP,   /* its payload, to be kept; the client */
-	NR_HAGGLE_SKIP,   /* its payload, to be dropped; the client */
-	NR_HAGGLE_OPTION, /* the option is complete; nobody, its handler runs at once */
-	NR_HAGGLE_EXPORT, /* a question about an export; the owner */
-	NR_HAGGLE_LIST,   /* the question for all exports; the owner */
-	NR_HAGGLE_READY,  /* the end: transmission */
-	NR_HAGGLE_CLOSE,  /* the end: the client took leave */
-	NR_HAGGLE_DROP,   /* the end: `reason` */
+	NR_HAGGLE_KEEP,     /* its payload, to be kept; the client */
+	NR_HAGGLE_SKIP,     /* its payload, to be dropped; the client */
+	NR_HAGGLE_OPTION,   /* the option is complete; nobody, its handler runs at once */
+	NR_HAGGLE_EXPORT,   /* a question about an export; the owner */
+	NR_HAGGLE_LIST,     /* the question for all exports; the owner */
+	NR_HAGGLE_STARTTLS, /* the ACK of STARTTLS is out; the owner, when TLS is established */
+	NR_HAGGLE_READY,    /* the end: transmission */
+	NR_HAGGLE_CLOSE,    /* the end: the client took leave */
+	NR_HAGGLE_DROP,     /* the end: `reason` */
 };
 
 /* A growing buffer: [begin, end) of `at` is in use. */
@@ -65,6 +66,7 @@ struct nr_handshake {
 	bool fixed;         /* both sides: fixed newstyle */
 	bool no_zeroes;     /* both sides: no padding after EXPORT_NAME */
 	bool begun;         /* the client's flags came and were legal */
+	bool encrypted;     /* TLS is established */
 	bool shutdown;
 
 	/* The option being taken in. */
@@ -114,6 +116,9 @@ void nr_haggle_ask(struct nr_handshake *h, enum nr_export_purpose purpose, const
 
 /* Ask for the list of exports. */
 void nr_haggle_ask_list(struct nr_handshake *h);
+
+/* Let the owner begin TLS, and forget what was agreed before. */
+void nr_haggle_starttls(struct nr_handshake *h);
 
 /* options.c */
 

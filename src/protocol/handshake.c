@@ -161,6 +161,17 @@ void nr_haggle_ask_list(struct nr_handshake *h)
 	set_phase(h, NR_HAGGLE_LIST);
 }
 
+/*
+ * "NBD_OPT_STARTTLS": "… the server MUST NOT preserve any negotiation state (such as
+ * NBD_OPT_SET_META_CONTEXT)"
+ */
+void nr_haggle_starttls(struct nr_handshake *h)
+{
+	h->style = NR_REPLY_SIMPLE;
+	nr_haggle_forget_contexts(h);
+	set_phase(h, NR_HAGGLE_STARTTLS);
+}
+
 /* Take input until `header` holds BYTES; false when there is not enough. */
 static bool collect_header(struct nr_handshake *h, struct input *in, size_t bytes)
 {
@@ -220,6 +231,13 @@ static void take_flags(struct nr_handshake *h)
 	set_phase(h, NR_HAGGLE_HEADER);
 }
 
+/* "FORCEDTLS mode": nothing but STARTTLS and ABORT goes before TLS, known or not. */
+static bool needs_tls(const struct nr_handshake *h)
+{
+	return h->config.tls == NR_TLS_REQUIRED && !h->encrypted && h->code != NBD_OPT_STARTTLS &&
+	       h->code != NBD_OPT_ABORT;
+}
+
 /* What to answer to the option whose header has come, before its payload has: 0 = run it. */
 static uint32_t refuse_early(struct nr_handshake *h)
 {
@@ -230,6 +248,10 @@ static uint32_t refuse_early(struct nr_handshake *h)
 		/* "Termination of the session during option haggling" */
 		h->refusal_text = "the server is shutting down";
 		return NBD_REP_ERR_SHUTDOWN;
+	}
+	if (needs_tls(h)) {
+		h->refusal_text = "this server requires TLS";
+		return NBD_REP_ERR_TLS_REQD;
 	}
 	if (!option)
 		return NBD_REP_ERR_UNSUP;
@@ -320,6 +342,7 @@ static bool step(struct nr_handshake *h, struct input *in)
 		return true;
 	case NR_HAGGLE_EXPORT:
 	case NR_HAGGLE_LIST:
+	case NR_HAGGLE_STARTTLS:
 	case NR_HAGGLE_READY:
 	case NR_HAGGLE_CLOSE:
 	case NR_HAGGLE_DROP:
@@ -341,6 +364,8 @@ static enum nr_handshake_state state_of(const struct nr_handshake *h)
 		return NR_HANDSHAKE_EXPORT;
 	case NR_HAGGLE_LIST:
 		return NR_HANDSHAKE_LIST;
+	case NR_HAGGLE_STARTTLS:
+		return NR_HANDSHAKE_STARTTLS;
 	case NR_HAGGLE_READY:
 		return NR_HANDSHAKE_READY;
 	case NR_HAGGLE_CLOSE:
@@ -437,16 +462,33 @@ const char *nr_handshake_wanted(const struct nr_handshake *h, enum nr_export_pur
 	return h->wanted;
 }
 
-enum nr_handshake_state nr_handshake_export_is(struct nr_handshake *h,
-					       const struct nr_export_answer *answer)
+/*
+ * "SELECTIVETLS mode" and "NOTLS mode": TLS_REQD is for INFO and GO, before TLS, of a
+ * server that offers it.  EXPORT_NAME has no error reply, so it does not matter there.
+ */
+static uint32_t permitted_refusal(const struct nr_handshake *h, uint32_t refusal)
 {
+	if (refusal != NBD_REP_ERR_TLS_REQD)
+		return refusal;
+	if (h->config.tls == NR_TLS_OFF || h->encrypted ||
+	    (h->code != NBD_OPT_INFO && h->code != NBD_OPT_GO))
+		return NBD_REP_ERR_POLICY;
+	return refusal;
+}
+
+enum nr_handshake_state nr_handshake_export_is(struct nr_handshake *h,
+					       const struct nr_export_answer *given)
+{
+	struct nr_export_answer answer = *given;
+
 	assert(h->phase == NR_HAGGLE_EXPORT);
-	assert(answer->context_count <= NR_CONTEXTS_MAX);
+	assert(answer.context_count <= NR_CONTEXTS_MAX);
+	answer.refusal = permitted_refusal(h, answer.refusal);
 	set_phase(h, NR_HAGGLE_HEADER);
 	if (h->config.oldstyle)
-		nr_haggle_answer_oldstyle(h, answer);
+		nr_haggle_answer_oldstyle(h, &answer);
 	else
-		h->option->answer(h, answer);
+		h->option->answer(h, &answer);
 	return state_of(h);
 }
 
@@ -492,6 +534,14 @@ enum nr_handshake_state nr_handshake_list_end(struct nr_handshake *h, uint32_t r
 		nr_haggle_refuse(h, NBD_REP_ERR_TOO_BIG, "there are too many exports to list");
 	else
 		nr_haggle_ack(h);
+	return state_of(h);
+}
+
+enum nr_handshake_state nr_handshake_encrypted(struct nr_handshake *h)
+{
+	assert(h->phase == NR_HAGGLE_STARTTLS);
+	h->encrypted = true;
+	set_phase(h, NR_HAGGLE_HEADER);
 	return state_of(h);
 }
 

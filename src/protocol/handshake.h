@@ -35,8 +35,16 @@
 
 struct nr_handshake;
 
+/* TLS as the protocol has it: "NOTLS", "SELECTIVETLS" and "FORCEDTLS mode". */
+enum nr_tls_mode {
+	NR_TLS_OFF,      /* STARTTLS is refused */
+	NR_TLS_OFFERED,  /* who asks gets it */
+	NR_TLS_REQUIRED, /* nothing goes without */
+};
+
 struct nr_handshake_config {
-	bool oldstyle;       /* offer only the oldstyle greeting (option -o) */
+	bool oldstyle; /* offer only the oldstyle greeting (option -o); without TLS */
+	enum nr_tls_mode tls;
 	uint16_t flags_mask; /* handshake flags offered: NBD_FLAG_* & mask (--mask-handshake) */
 	bool no_structured;  /* --no-sr: neither structured replies nor extended headers */
 	bool no_contexts;    /* --no-mc */
@@ -44,12 +52,14 @@ struct nr_handshake_config {
 };
 
 enum nr_handshake_state {
-	NR_HANDSHAKE_MORE,   /* feed more input */
-	NR_HANDSHAKE_EXPORT, /* question: nr_handshake_wanted() -> nr_handshake_export_is() */
-	NR_HANDSHAKE_LIST,   /* question: nr_handshake_list_entry()* -> nr_handshake_list_end() */
-	NR_HANDSHAKE_READY,  /* transmission begins after the output has been sent */
-	NR_HANDSHAKE_CLOSE,  /* send the output, then close in order (ABORT, …) */
-	NR_HANDSHAKE_DROP,   /* close at once; nr_handshake_reason() says why */
+	NR_HANDSHAKE_MORE,     /* feed more input */
+	NR_HANDSHAKE_EXPORT,   /* question: nr_handshake_wanted() -> nr_handshake_export_is() */
+	NR_HANDSHAKE_LIST,     /* question: nr_handshake_list_entry()* -> nr_handshake_list_end() */
+	NR_HANDSHAKE_STARTTLS, /* send the output, drop all input that is here, then begin TLS
+				* -> nr_handshake_encrypted() */
+	NR_HANDSHAKE_READY,    /* transmission begins after the output has been sent */
+	NR_HANDSHAKE_CLOSE,    /* send the output, then close in order (ABORT, …) */
+	NR_HANDSHAKE_DROP,     /* close at once; nr_handshake_reason() says why */
 };
 
 /* Why a client asks for an export. */
@@ -84,7 +94,9 @@ const char *nr_handshake_wanted(const struct nr_handshake *h, enum nr_export_pur
 
 /*
  * The answer.  INFO NULL: refused; REFUSAL is then a NBD_REP_ERR_* and TEXT a
- * sentence for the client (may be NULL).  DESCRIPTION and CANONICAL_NAME may be
+ * sentence for the client (may be NULL).  An export that needs TLS is refused by
+ * NBD_REP_ERR_TLS_REQD to a client without; where the protocol does not allow this
+ * answer, another is sent.  DESCRIPTION and CANONICAL_NAME may be
  * NULL.  CONTEXTS: names of the metadata contexts the export offers, CONTEXT_COUNT
  * of them, at most NR_CONTEXTS_MAX; strings must live as long as H.  Returns the
  * next state; feed again for further input.
@@ -105,6 +117,12 @@ enum nr_handshake_state nr_handshake_export_is(struct nr_handshake *h,
 void nr_handshake_list_entry(struct nr_handshake *h, const char *name, const char *description);
 enum nr_handshake_state nr_handshake_list_end(struct nr_handshake *h, uint32_t refusal,
 					      const char *text);
+
+/*
+ * State STARTTLS: TLS is established, and what is fed from now on came through it.
+ * Nothing that was agreed before holds any more.  Returns the next state.
+ */
+enum nr_handshake_state nr_handshake_encrypted(struct nr_handshake *h);
 
 /*
  * The server is going down: from now on options other than ABORT are answered

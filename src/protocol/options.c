@@ -5,9 +5,6 @@
  * A handler runs when the option and its payload are complete and its length is
  * one that the table allows; it answers, or asks the owner for an export.  What
  * the owner says arrives in the option's `answer` function.
- *
- * TLS: this server is NOTLS (protocol, "NOTLS mode"), so STARTTLS is an option
- * we do not support.
  */
 #include <assert.h>
 
@@ -134,10 +131,17 @@ static void handle_list(struct nr_handshake *h)
 		nr_haggle_ask_list(h);
 }
 
-/* "NOTLS mode" */
+/* "NBD_OPT_STARTTLS" */
 static void handle_starttls(struct nr_handshake *h)
 {
-	nr_haggle_refuse(h, NBD_REP_ERR_UNSUP, "this server does not offer TLS");
+	if (h->config.tls == NR_TLS_OFF) {
+		nr_haggle_refuse(h, NBD_REP_ERR_UNSUP, "this server does not offer TLS");
+	} else if (h->encrypted) {
+		nr_haggle_refuse(h, NBD_REP_ERR_INVALID, "TLS is in use already");
+	} else {
+		nr_haggle_ack(h);
+		nr_haggle_starttls(h);
+	}
 }
 
 /*

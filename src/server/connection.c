@@ -491,6 +491,7 @@ static bool advance_handshake(struct nr_connection *c)
 	case NR_HANDSHAKE_LIST:
 		ask(c);
 		break;
+	case NR_HANDSHAKE_STARTTLS: /* was not offered */
 	case NR_HANDSHAKE_READY:
 		return begin_serving(c);
 	case NR_HANDSHAKE_CLOSE:

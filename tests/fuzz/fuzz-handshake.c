@@ -6,7 +6,8 @@
  * exports are; the rest is what the client sends.  The same bytes are fed whole and in
  * pieces while answers leave slowly: answers, end and bytes left over must be the same.
  * No more may wait to be sent, and no more of an option may be kept, than the handshake
- * promises, and what is sent is what a client can take apart.
+ * promises, and what is sent is what a client can take apart.  TLS, where it is begun, is
+ * taken to be there at once: what follows came through it.
  */
 #include "nbdring/checked.h"
 #include "src/protocol/haggling.h"
@@ -59,11 +60,12 @@ struct outcome {
 	size_t used;
 	uint8_t *said;
 	size_t said_bytes;
-	bool slowly; /* not all is sent that could be */
+	bool slowly;    /* not all is sent that could be */
+	bool encrypted; /* what is left of the input came through TLS */
 	struct nr_agreement agreement;
 };
 
-/* The export "a…" and the default one exist; "r…" is refused by policy. */
+/* The export "a…" and the default one exist; "r…" is refused by policy, "s…" needs TLS. */
 static enum nr_handshake_state answer(const struct owner *owner, struct nr_handshake *h)
 {
 	struct nr_export_answer a = { .refusal = NBD_REP_ERR_UNKNOWN };
@@ -71,7 +73,9 @@ static enum nr_handshake_state answer(const struct owner *owner, struct nr_hands
 	const char *name = nr_handshake_wanted(h, &purpose);
 
 	assert(nbd_text_ok((const uint8_t *)name, strlen(name)));
-	if (name[0] == 'r')
+	if (name[0] == 's')
+		a.refusal = NBD_REP_ERR_TLS_REQD;
+	else if (name[0] == 'r')
 		a = (struct nr_export_answer){ .refusal = NBD_REP_ERR_POLICY, .text = "no" };
 	else if (name[0] == '\0' || name[0] == 'a')
 		a = (struct nr_export_answer){
@@ -118,9 +122,18 @@ static void settle(const struct owner *owner, struct nr_handshake *h, struct out
 	bool listed = false;
 	size_t length;
 
-	while (o->state == NR_HANDSHAKE_EXPORT || o->state == NR_HANDSHAKE_LIST) {
+	while (o->state == NR_HANDSHAKE_EXPORT || o->state == NR_HANDSHAKE_LIST ||
+	       o->state == NR_HANDSHAKE_STARTTLS) {
 		listed = listed || o->state == NR_HANDSHAKE_LIST;
-		o->state = o->state == NR_HANDSHAKE_EXPORT ? answer(owner, h) : list(owner, h);
+		if (o->state == NR_HANDSHAKE_STARTTLS) {
+			assert(owner->config.tls != NR_TLS_OFF);
+			assert(!o->encrypted);
+			o->encrypted = true;
+			o->state = nr_handshake_encrypted(h);
+		} else {
+			o->state =
+				o->state == NR_HANDSHAKE_EXPORT ? answer(owner, h) : list(owner, h);
+		}
 	}
 	(void)nr_handshake_output(h, &length);
 	assert(listed || length <= WAITING_MAX);
@@ -203,7 +216,7 @@ static void check_said(const struct owner *owner, const struct outcome *o)
 		assert(left == 0);
 }
 
-static void check_agreement(const struct owner *owner, const struct nr_agreement *a)
+static void check_agreement(const struct owner *owner, const struct nr_agreement *a, bool encrypted)
 {
 	assert(a->info.size == owner->info.size);
 	assert(a->info.block_min == owner->info.block_min);
@@ -219,6 +232,8 @@ static void check_agreement(const struct owner *owner, const struct nr_agreement
 		assert(a->reply_style == NR_REPLY_EXTENDED);
 	if (owner->config.oldstyle)
 		assert(a->reply_style == NR_REPLY_SIMPLE);
+	else
+		assert(encrypted || owner->config.tls != NR_TLS_REQUIRED);
 }
 
 static bool same_agreement(const struct nr_agreement *a, const struct nr_agreement *b)
@@ -237,6 +252,7 @@ static struct owner make_owner(const uint8_t *data)
 			.no_structured = data[0] & 8,
 			.no_contexts = data[0] & 16,
 			.no_list = data[0] & 32,
+			.tls = (enum nr_tls_mode)((data[1] >> 4 & 3) % 3),
 		},
 		.info = {
 			.size = data[3] & 1 ? NR_SIZE_MAX : UINT64_C(1) << 30,
@@ -267,9 +283,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	cut = talk(&owner, data + CHOICE_BYTES, size - CHOICE_BYTES, 1 + data[2] % 143, true);
 	check_said(&owner, &whole);
 	if (whole.state == NR_HANDSHAKE_READY)
-		check_agreement(&owner, &whole.agreement);
+		check_agreement(&owner, &whole.agreement, whole.encrypted);
 	assert(whole.state == cut.state);
 	assert(whole.used == cut.used);
+	assert(whole.encrypted == cut.encrypted);
 	assert(whole.said_bytes == cut.said_bytes);
 	assert(whole.said_bytes == 0 || memcmp(whole.said, cut.said, whole.said_bytes) == 0);
 	assert(same_agreement(&whole.agreement, &cut.agreement));

@@ -390,7 +390,7 @@ static void sizes_asked_before_export_name_do_not_bind(void **state)
 	talk_end(&t);
 }
 
-/* ---- styles, TLS ---- */
+/* ---- styles; TLS is test-handshake-tls.c's ---- */
 
 /* T2, H18 */
 static void starttls_is_not_supported(void **state)
