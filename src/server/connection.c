@@ -34,6 +34,7 @@
 #include "src/log/log.h"
 #include "src/server/command.h"
 #include "src/server/limits.h"
+#include "src/server/secure.h"
 #include "src/server/server-internal.h"
 
 static void set_state(struct nr_connection *c, enum nr_connection_state state)
@@ -233,6 +234,7 @@ static void free_connection(struct nr_connection *c)
 	nr_handshake_destroy(c->handshake);
 	if (c->export)
 		nr_export_leave(c->export, &c->session, &shard->worker);
+	nr_secure_end(c);
 	if (c->session.export_name[0])
 		free((char *)(uintptr_t)c->session.export_name);
 	free(c->carried);
@@ -278,7 +280,9 @@ static bool free_if_over(struct nr_connection *c)
 		c->refused = NULL;
 		nr_command_release(refused);
 	}
-	if (c->commands || c->asking || !nr_send_idle(c) || is_kept_waiting(c))
+	if (c->commands || c->asking || nr_secure_busy(c) || !nr_send_idle(c) || is_kept_waiting(c))
+		return false;
+	if (c->state == NR_CONNECTION_DRAINING && nr_secure_bye(c))
 		return false;
 	free_connection(c);
 	return true;
@@ -415,6 +419,10 @@ static bool leave_for(struct nr_connection *c, struct nr_shard *to)
 		}
 		memcpy(c->carried, w->block + w->head, c->carried_bytes);
 	}
+	if (!nr_secure_pack(c)) {
+		nr_connection_drop(c, "no memory to move to the export's worker");
+		return false;
+	}
 	nr_receive_release_window(c);
 	nr_send_release(c);
 	nr_ring_forget(c->shard->ring, c->fd);
@@ -429,6 +437,10 @@ static bool leave_for(struct nr_connection *c, struct nr_shard *to)
 /* What can be sent by reference, to whom (ring.h, nr_ring_send_shared). */
 static void decide_on_sharing(struct nr_connection *c)
 {
+	c->share_min = UINT32_MAX;
+	c->takes_pipes = false;
+	if (c->secure)
+		return; /* what is encrypted is copied */
 	switch (c->session.address.ss_family) {
 	case AF_UNIX:
 		c->share_min =
@@ -439,7 +451,7 @@ static void decide_on_sharing(struct nr_connection *c)
 		c->share_min = NR_RING_SHARE_TCP_MIN;
 		break;
 	default:
-		c->share_min = UINT32_MAX;
+		break;
 	}
 	c->takes_pipes = c->share_min != UINT32_MAX && nr_stack_answers_pass(c->stack);
 }
@@ -474,6 +486,23 @@ static bool begin_serving(struct nr_connection *c)
 	return false;
 }
 
+/* The client was told to begin TLS, and may have. */
+static void advance_tls(struct nr_connection *c)
+{
+	if (!c->secure) {
+		if (c->receive_state != NR_RECEIVE_NONE) {
+			nr_receive_cancel(c); /* then we are called again */
+			return;
+		}
+		/* What came before TLS must not be taken for something that came within. */
+		nr_receive_release_window(c);
+		if (!nr_secure_begin(c))
+			nr_connection_drop(c, "no memory for TLS");
+	} else if (nr_secure_advance(c)) {
+		c->handshake_state = nr_handshake_encrypted(c->handshake);
+	}
+}
+
 /* True when the connection is not ours any more. */
 static bool advance_handshake(struct nr_connection *c)
 {
@@ -491,7 +520,9 @@ static bool advance_handshake(struct nr_connection *c)
 	case NR_HANDSHAKE_LIST:
 		ask(c);
 		break;
-	case NR_HANDSHAKE_STARTTLS: /* was not offered */
+	case NR_HANDSHAKE_STARTTLS:
+		advance_tls(c);
+		break;
 	case NR_HANDSHAKE_READY:
 		return begin_serving(c);
 	case NR_HANDSHAKE_CLOSE:
@@ -601,11 +632,11 @@ bool nr_connection_sweep(struct nr_connection *c, uint64_t now)
 	}
 	if (c->commands == 0 && !nr_send_busy(c) && c->idle_candidate) {
 		nr_send_release(c);
-		if (c->receive_state == NR_RECEIVE_WINDOW)
+		if (c->receive_state == NR_RECEIVE_WINDOW || c->receive_state == NR_RECEIVE_SECURE)
 			nr_receive_cancel(c);
 	}
 	c->idle_candidate = true;
-	return c->deadline || c->window.block || c->sender;
+	return c->deadline || c->window.block || c->sender || (c->secure && c->secure->input);
 }
 
 void nr_connection_stop(struct nr_connection *c)

@@ -2,13 +2,14 @@
 /*
  * A connection: one client's socket, from accept to close.
  *
- * It lives on one shard and is touched by that shard's thread only.  Five files
+ * It lives on one shard and is touched by that shard's thread only.  Six files
  * share the work, each with its part of the struct:
  *
  *   connection.c  the life: negotiation, transmission, draining, closing
  *   receive.c     the window: bytes in, requests recognised
  *   command.c     one request of the client, as pieces down the stack
  *   send.c        replies gathered into one send
+ *   secure.c      TLS, between these and the socket
  *   linger.c      waits that layers have asked for
  *
  * Nothing is freed while an operation on it is under way: a connection that
@@ -39,10 +40,12 @@ enum nr_receive_state {
 	NR_RECEIVE_POLL,   /* idle: waits for readability, holds no window */
 	NR_RECEIVE_WINDOW, /* receiving into the window */
 	NR_RECEIVE_DIRECT, /* receiving a payload, then the window */
+	NR_RECEIVE_SECURE, /* receiving ciphertext for these, or for the TLS handshake */
 };
 
 struct nr_command;
 struct nr_linger;
+struct nr_secure;
 struct nr_sender;
 
 struct nr_window {
@@ -91,6 +94,8 @@ struct nr_connection {
 	struct nr_sender *sender; /* while there is something to send */
 	struct nr_command *ready; /* finished, reply not sent yet; oldest first */
 	struct nr_command **ready_tail;
+
+	struct nr_secure *secure; /* secure.c; NULL: the connection is not encrypted */
 
 	/* command.c */
 	uint32_t commands; /* begun and not released */

@@ -52,6 +52,15 @@
 #define NR_SENDER_BYTES (16u * 1024)
 #define NR_SENDER_HANDSHAKE_BYTES (4u * 1024)
 
+/*
+ * Blocks of ciphertext, of a connection with TLS.  The smaller one for output has room
+ * for a record; with the larger one the cost of a send is spread over 15 of them.
+ */
+#define NR_CIPHER_OUTPUT_MIN (32u * 1024)
+#define NR_CIPHER_MAX (256u * 1024)
+/* … and for the messages of its handshake. */
+#define NR_CIPHER_HANDSHAKE (8u * 1024)
+
 /* Extents in one answer to BLOCK_STATUS; the client asks again for the rest. */
 #define NR_EXTENTS_ANSWER_MAX 2000u
 

@@ -22,6 +22,7 @@
 #include "src/log/log.h"
 #include "src/server/command.h"
 #include "src/server/limits.h"
+#include "src/server/secure.h"
 
 #define LANDING 4096u /* alignment at which the payload of a first write shall land */
 
@@ -55,8 +56,7 @@ void nr_receive_release_window(struct nr_connection *c)
 {
 	struct nr_window *w = &c->window;
 
-	assert(c->receive_state != NR_RECEIVE_WINDOW);
-	assert(c->receive_state != NR_RECEIVE_DIRECT);
+	assert(c->receive_state == NR_RECEIVE_NONE || c->receive_state == NR_RECEIVE_POLL);
 	if (w->block)
 		nr_arena_release(c->shard->arena, w->block);
 	w->block = NULL;
@@ -384,7 +384,11 @@ static bool want_input(const struct nr_connection *c)
 		return false;
 	if (c->state == NR_CONNECTION_SERVING)
 		return !c->stalled && !c->is_starved;
-	if (c->state != NR_CONNECTION_HANDSHAKE || c->handshake_state != NR_HANDSHAKE_MORE)
+	if (c->state != NR_CONNECTION_HANDSHAKE)
+		return false;
+	if (c->handshake_state == NR_HANDSHAKE_STARTTLS)
+		return nr_secure_wants_input(c) && !c->is_starved;
+	if (c->handshake_state != NR_HANDSHAKE_MORE)
 		return false;
 	/* Options are not taken while answers wait to leave: they would only pile up. */
 	nr_handshake_output(c->handshake, &output);
@@ -408,6 +412,78 @@ static void receive_direct(struct nr_connection *c)
 	nr_ring_recv_vec(c->shard->ring, &c->receive, c->fd, c->receive_vector, last ? 2 : 1);
 }
 
+static void accept_bytes(struct nr_connection *c, uint8_t how, uint32_t bytes)
+{
+	struct nr_window *w = &c->window;
+
+	if (how == NR_RECEIVE_DIRECT) {
+		struct nr_command *piece = c->piece;
+		uint32_t part = (uint32_t)nr_min(bytes, piece->request.length - piece->filled);
+
+		piece->filled += part;
+		w->tail += bytes - part;
+	} else {
+		window_learn(w, bytes, window_room(w));
+		w->tail += bytes;
+	}
+}
+
+/* Something has arrived as ciphertext: to where it would have been received without. */
+static void decrypt(struct nr_connection *c)
+{
+	struct nr_window *w = &c->window;
+	struct nr_command *piece = c->piece;
+	struct iovec into[2];
+	unsigned count = 0;
+	size_t bytes;
+
+	if (piece)
+		into[count++] = (struct iovec){ piece->data + piece->filled,
+						piece->request.length - piece->filled };
+	into[count++] = (struct iovec){ w->block + w->tail, window_room(w) };
+	bytes = nr_secure_decrypt(c, into, count);
+	if (bytes)
+		accept_bytes(c, piece ? NR_RECEIVE_DIRECT : NR_RECEIVE_WINDOW, (uint32_t)bytes);
+	switch (nr_tls_state(c->secure->session)) {
+	case NR_TLS_FAILED:
+		nr_secure_fail(c);
+		break;
+	case NR_TLS_CLOSED:
+		c->end_of_input = true;
+		break;
+	case NR_TLS_HANDSHAKING:
+	case NR_TLS_OPEN:
+		break;
+	}
+}
+
+/* What is here already is used up first: no new input may be coming. */
+static void arm_secure(struct nr_connection *c)
+{
+	uint64_t room = NR_CIPHER_HANDSHAKE;
+
+	if (c->handshake_state != NR_HANDSHAKE_STARTTLS) {
+		if (!window_make_room(c) || window_room(&c->window) == 0)
+			return;
+		if (nr_secure_pending(c)) {
+			uint32_t tail = c->window.tail;
+			uint32_t filled = c->piece ? c->piece->filled : 0;
+
+			decrypt(c);
+			if (c->end_of_input || c->state == NR_CONNECTION_DEAD ||
+			    c->window.tail != tail || (c->piece && c->piece->filled != filled)) {
+				nr_shard_activate(c->shard, c);
+				return;
+			}
+		}
+		room = window_room(&c->window);
+		if (c->piece)
+			room += c->piece->request.length - c->piece->filled;
+	}
+	if (nr_secure_receive(c, room))
+		c->receive_state = NR_RECEIVE_SECURE;
+}
+
 void nr_receive_arm(struct nr_connection *c)
 {
 	struct nr_window *w = &c->window;
@@ -415,9 +491,14 @@ void nr_receive_arm(struct nr_connection *c)
 	if (!want_input(c))
 		return;
 	c->receive.done = received;
-	if (c->idle_candidate && c->commands == 0 && !w->block) {
+	if (c->idle_candidate && c->commands == 0 && !w->block && !nr_secure_pending(c)) {
+		nr_secure_release_input(c);
 		c->receive_state = NR_RECEIVE_POLL;
 		nr_ring_poll(c->shard->ring, &c->receive, c->fd, POLLIN);
+		return;
+	}
+	if (c->secure) {
+		arm_secure(c);
 		return;
 	}
 	if (!window_make_room(c) || window_room(w) == 0)
@@ -434,22 +515,6 @@ void nr_receive_cancel(struct nr_connection *c)
 {
 	if (c->receive_state != NR_RECEIVE_NONE)
 		nr_ring_cancel(c->shard->ring, &c->receive);
-}
-
-static void accept_bytes(struct nr_connection *c, uint8_t how, uint32_t bytes)
-{
-	struct nr_window *w = &c->window;
-
-	if (how == NR_RECEIVE_DIRECT) {
-		struct nr_command *piece = c->piece;
-		uint32_t part = (uint32_t)nr_min(bytes, piece->request.length - piece->filled);
-
-		piece->filled += part;
-		w->tail += bytes - part;
-	} else {
-		window_learn(w, bytes, window_room(w));
-		w->tail += bytes;
-	}
 }
 
 static void received(struct nr_ring *ring, struct nr_completion *completion)
@@ -470,6 +535,12 @@ static void received(struct nr_ring *ring, struct nr_completion *completion)
 	c->idle_candidate = false;
 	if (how == NR_RECEIVE_POLL && result >= 0)
 		return;
+	if (result > 0 && how == NR_RECEIVE_SECURE) {
+		nr_secure_received(c, (uint32_t)result);
+		if (c->handshake_state != NR_HANDSHAKE_STARTTLS)
+			decrypt(c);
+		return;
+	}
 	if (result > 0) {
 		accept_bytes(c, how, (uint32_t)result);
 		return;

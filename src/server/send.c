@@ -25,6 +25,7 @@
 #include "nbdring/checked.h"
 #include "src/server/command.h"
 #include "src/server/limits.h"
+#include "src/server/secure.h"
 
 struct nr_sender {
 	struct nr_completion completion;
@@ -78,6 +79,7 @@ void nr_send_release(struct nr_connection *c)
 		assert(!c->sender->sending);
 		nr_arena_release(c->shard->arena, c->sender);
 		c->sender = NULL;
+		nr_secure_release_output(c);
 	}
 }
 
@@ -338,37 +340,6 @@ static void collect_handshake(struct nr_connection *c, struct nr_sender *s)
 	add(s, (void *)(uintptr_t)output, length, NR_SEND_COPY);
 }
 
-void nr_send_flush(struct nr_connection *c)
-{
-	struct nr_sender *s;
-	size_t length = 0;
-
-	if (nr_send_busy(c))
-		return;
-	if (c->handshake)
-		nr_handshake_output(c->handshake, &length);
-	if (!c->ready && !length)
-		return;
-	s = sender_of(c);
-	if (!s)
-		return;
-	s->entries = 0;
-	s->header_used = 0;
-	s->bytes = 0;
-	s->shares = false;
-	if (c->handshake)
-		collect_handshake(c, s);
-	else
-		collect(c, s);
-	assert(s->entries > 0);
-	s->busy = true;
-	if (s->shares)
-		nr_ring_send_shared(c->shard->ring, &s->completion, c->fd, s->vector, s->kinds,
-				    s->entries);
-	else
-		nr_ring_send_vec(c->shard->ring, &s->completion, c->fd, s->vector, s->entries);
-}
-
 static void release_list(struct nr_command *command)
 {
 	while (command) {
@@ -379,25 +350,85 @@ static void release_list(struct nr_command *command)
 	}
 }
 
+/* All of it has left, or never will: give back what is in it. */
+static void finish(struct nr_sender *s)
+{
+	struct nr_connection *c = s->connection;
+	struct nr_command *done = s->sending;
+
+	if (c->handshake && c->state != NR_CONNECTION_DEAD)
+		nr_handshake_sent(c->handshake, s->handshake_bytes);
+	s->handshake_bytes = 0;
+	s->busy = false;
+	s->sending = NULL;
+	s->sending_tail = &s->sending;
+	c->held_up = 0;
+	nr_secure_sent(c);
+	release_list(done);
+	if (c->state == NR_CONNECTION_DEAD)
+		nr_send_discard(c);
+	nr_shard_activate(c->shard, c);
+}
+
+/* The next part of what is in the sender. */
+static void send_encrypted(struct nr_sender *s)
+{
+	struct nr_connection *c = s->connection;
+
+	if (nr_secure_send(c, &s->completion, s->vector, s->entries, s->bytes))
+		return;
+	nr_secure_fail(c);
+	finish(s);
+}
+
+void nr_send_flush(struct nr_connection *c)
+{
+	struct nr_sender *s;
+	size_t length = 0;
+
+	if (nr_send_busy(c))
+		return;
+	if (c->handshake)
+		nr_handshake_output(c->handshake, &length);
+	if (!c->ready && !length && !nr_secure_waiting(c))
+		return;
+	s = sender_of(c);
+	if (!s || (c->secure && !nr_secure_prepare(c)))
+		return;
+	s->entries = 0;
+	s->header_used = 0;
+	s->bytes = 0;
+	s->shares = false;
+	if (c->handshake)
+		collect_handshake(c, s);
+	else
+		collect(c, s);
+	s->busy = true;
+	if (c->secure) {
+		nr_secure_rewind(c);
+		send_encrypted(s);
+		return;
+	}
+	assert(s->entries > 0);
+	if (s->shares)
+		nr_ring_send_shared(c->shard->ring, &s->completion, c->fd, s->vector, s->kinds,
+				    s->entries);
+	else
+		nr_ring_send_vec(c->shard->ring, &s->completion, c->fd, s->vector, s->entries);
+}
+
 static void sent(struct nr_ring *ring, struct nr_completion *completion)
 {
 	struct nr_sender *s =
 		(struct nr_sender *)((char *)completion - offsetof(struct nr_sender, completion));
 	struct nr_connection *c = s->connection;
-	struct nr_command *done = s->sending;
 
 	if (completion->result < 0)
 		nr_connection_drop(c, "sending failed: %s", strerror((int)-completion->result));
-	else if (c->handshake)
-		nr_handshake_sent(c->handshake, s->handshake_bytes);
-	s->busy = false;
-	s->sending = NULL;
-	s->sending_tail = &s->sending;
-	c->held_up = 0;
-	release_list(done);
-	if (c->state == NR_CONNECTION_DEAD)
-		nr_send_discard(c);
-	nr_shard_activate(c->shard, c);
+	if (c->secure && c->state != NR_CONNECTION_DEAD && nr_secure_more(c, s->entries))
+		send_encrypted(s);
+	else
+		finish(s);
 }
 
 void nr_send_discard(struct nr_connection *c)

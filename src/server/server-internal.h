@@ -12,6 +12,9 @@
 
 const struct nr_server_config *nr_server_config(const struct nr_server *server);
 const struct nr_handshake_config *nr_server_handshake_config(const struct nr_server *server);
+struct nr_tls_store *nr_server_tls(const struct nr_server *server); /* NULL: TLS is off */
+/* For steps of TLS handshakes; as many threads as there are shards. */
+struct nr_offload *nr_server_tls_threads(struct nr_server *server);
 uint32_t nr_server_spin_ns(const struct nr_server *server);
 struct nr_gate *nr_server_gate(struct nr_server *server);
 struct nr_exports *nr_server_exports(struct nr_server *server);

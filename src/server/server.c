@@ -31,6 +31,7 @@
 struct nr_server {
 	struct nr_server_config config;
 	struct nr_offload *offload;
+	struct nr_offload *tls_threads; /* NULL: TLS is off */
 	struct nr_exports *exports;
 	struct nr_shard *shards;
 	unsigned shard_count;
@@ -71,6 +72,16 @@ const struct nr_handshake_config *nr_server_handshake_config(const struct nr_ser
 	return &server->config.handshake;
 }
 
+struct nr_tls_store *nr_server_tls(const struct nr_server *server)
+{
+	return server->config.tls;
+}
+
+struct nr_offload *nr_server_tls_threads(struct nr_server *server)
+{
+	return server->tls_threads;
+}
+
 uint32_t nr_server_spin_ns(const struct nr_server *server)
 {
 	return server->config.spin_ns;
@@ -105,7 +116,7 @@ void nr_server_set_access(struct nr_server *server, struct nr_access *access)
 
 bool nr_server_can_tls(const struct nr_server *server)
 {
-	return server->config.can_tls;
+	return server->config.handshake.tls != NR_TLS_OFF;
 }
 
 struct nr_shard *nr_server_shard(struct nr_server *server, unsigned index)
@@ -447,7 +458,12 @@ int nr_server_create(struct nr_server **out, const struct nr_server_config *conf
 	atomic_init(&server->holds, 1);
 	server->ended_fd = eventfd(0, EFD_CLOEXEC);
 	server->offload = nr_offload_create(NR_OFFLOAD_THREADS);
-	err = server->ended_fd < 0 || !server->offload
+	if (config->handshake.tls != NR_TLS_OFF) {
+		assert(config->tls);
+		assert(!config->handshake.oldstyle);
+		server->tls_threads = nr_offload_create(server->shard_count);
+	}
+	err = server->ended_fd < 0 || !server->offload || (config->tls && !server->tls_threads)
 		      ? nr_error_system(error, -ENOMEM, "the server")
 		      : 0;
 	if (!err)
@@ -501,6 +517,7 @@ void nr_server_destroy(struct nr_server *server)
 	if (!server)
 		return;
 	assert(!server->started);
+	nr_offload_destroy(server->tls_threads);
 	nr_offload_destroy(server->offload);
 	nr_exports_destroy(server->exports);
 	for (unsigned i = 0; server->shards && i < server->shard_count; i++)

@@ -19,6 +19,7 @@
 #include "src/server/access.h"
 #include "src/server/gate.h"
 #include "src/stack/stack.h"
+#include "src/tls/credentials.h"
 
 struct nr_server;
 
@@ -35,12 +36,13 @@ struct nr_keepalive {
 struct nr_server_config {
 	const struct nr_plan *plan; /* the caller's; outlives the server */
 	struct nr_handshake_config handshake;
+	/* Needed unless handshake.tls is NR_TLS_OFF; the caller's; outlives the server. */
+	struct nr_tls_store *tls;
 	unsigned workers;       /* 0: one per CPU */
 	uint32_t spin_ns;       /* how long a worker looks before it sleeps */
 	unsigned grace_seconds; /* how long stop waits for clients that do not
 					       * take their replies; 0: 10 */
 	bool single;            /* -s: stop when the first connection has ended */
-	bool can_tls;           /* clients can encrypt their connection */
 	struct nr_gate_limits limits;
 	struct nr_keepalive keepalive;
 	unsigned handshake_seconds; /* how long clients may negotiate; 0: 60 */

@@ -414,7 +414,8 @@ static void refusals(void **state)
 
 	REFUSED("there is no option --readnly; did you mean --readonly?", "--readnly");
 	REFUSED("there is no option --filtre; did you mean --filter?", "--filtre=cow");
-	REFUSED("there is no option --tls; nbdring --help shows all there are", "--tls=require");
+	REFUSED("there is no option --tsl; did you mean --tls?", "--tsl=require");
+	REFUSED("--tls=maybe is not possible: write off, on or require", "--tls=maybe");
 	REFUSED("there is no option -x; nbdring --help shows all there are", "-fx");
 	REFUSED("--no- could be more than one option; write it in full", "--no-");
 	REFUSED("-U needs a value: write -U PATH or --unix=PATH", "-U");
