@@ -247,6 +247,18 @@ refused() {
 	done
 }
 
+# logged PATTERN: the last server says so, now or soon.
+logged() {
+	until_true 60 grep -qe "$1" "$LOG" || fail "the log does not say: $1"
+}
+
+# Certificates and keys in $WORK (tests/make-certificates.sh), for a server with TLS.
+need_tls() {
+	"$NBDRING" --dump-config | grep -qx tls=yes || skip "this server was built without TLS"
+	need certtool psktool
+	"$top/tests/make-certificates.sh" "$WORK"
+}
+
 # --- Other ground -------------------------------------------------------------
 
 # SERVER_PREFIX=("${AS_NOBODY[@]}") runs servers without root's powers, and as a

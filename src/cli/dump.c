@@ -18,6 +18,7 @@
 #include "src/cli/label.h"
 #include "src/cli/sandbox.h"
 #include "src/stack/params.h"
+#include "src/tls/credentials.h"
 
 static const char *yes_no(bool truth)
 {
@@ -91,15 +92,20 @@ void nr_dump_config(FILE *to, const struct nr_catalog *catalog)
 	print_names(to, "filters", catalog->filters);
 	if (uname(&host) == 0)
 		fprintf(to, "host_cpu=%s\nhost_os=linux\nkernel=%s\n", host.machine, host.release);
+	/* Encryption by the kernel; the same sends and receives serve it, but it is not used. */
+	fprintf(to, "ktls=no\n");
 	fprintf(to, "landlock_abi=%d\n", nr_sandbox_landlock_abi());
 	fprintf(to, "layer_abi=%d\n", NR_LAYER_ABI);
 	fprintf(to, "mandir=%s\n", NR_MANDIR);
 	fprintf(to, "name=nbdring\n");
 	print_ring(to);
+	fprintf(to, "selinux=no\n");
+	fprintf(to, "tls=%s\n", yes_no(nr_tls_library()));
+	if (nr_tls_library())
+		fprintf(to, "tls_library=%s\n", nr_tls_library());
 	fprintf(to, "sandbox=%s\n", yes_no(nr_sandbox_has_seccomp() || nr_sandbox_landlock_abi()));
 	fprintf(to, "sandbox_seccomp=%s\n", yes_no(nr_sandbox_has_seccomp()));
 	fprintf(to, "selinux=%s\n", yes_no(nr_label_possible()));
-	fprintf(to, "tls=no\n");
 	print_version(to);
 }
 

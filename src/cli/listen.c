@@ -140,6 +140,10 @@ int nr_sockets_open(struct nr_sockets *listeners, const struct nr_options *optio
 
 	*listeners = (struct nr_sockets){ .item = NULL };
 	err = open_all(listeners, options, error);
+	for (size_t i = 0; i < listeners->count; i++) {
+		listeners->item[i].tls_certificates = options->tls_certificates;
+		listeners->item[i].tls_psk = options->tls_psk;
+	}
 	if (err) {
 		nr_sockets_remove(listeners);
 		nr_sockets_free(listeners);

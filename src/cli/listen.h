@@ -30,6 +30,8 @@ struct nr_socket {
 	char *host;    /* TCP: how a client may write it in a URI */
 	unsigned cid;  /* vsock: the same */
 	unsigned port; /* TCP, vsock */
+	/* Folder of certificates and file of keys of the command line, or NULL: for URIs. */
+	const char *tls_certificates, *tls_psk;
 };
 
 /* Unix sockets first, then TCP ports, then vsock ports, each in the order of the command line;

@@ -17,6 +17,7 @@
 #include "src/cli/options-take.h"
 #include "src/cli/options.h"
 #include "src/cli/sandbox.h"
+#include "src/protocol/handshake.h"
 #include "src/stack/params.h"
 
 #define FIELD(name) offsetof(struct nr_options, name)
@@ -40,6 +41,31 @@ static int take_mask(struct nr_options *options, const char *value, struct nr_er
 {
 	return nr_take_number("--mask-handshake", value, UINT16_MAX, &options->handshake_mask,
 			      error);
+}
+
+/* The words are nbdkit's. */
+static int take_tls(struct nr_options *options, const char *value, struct nr_error *error)
+{
+	static const struct {
+		const char *word;
+		enum nr_tls_mode mode;
+	} words[] = {
+		{ "off", NR_TLS_OFF },          { "0", NR_TLS_OFF },
+		{ "no", NR_TLS_OFF },           { "false", NR_TLS_OFF },
+		{ "on", NR_TLS_OFFERED },       { "1", NR_TLS_OFFERED },
+		{ "yes", NR_TLS_OFFERED },      { "true", NR_TLS_OFFERED },
+		{ "require", NR_TLS_REQUIRED }, { "required", NR_TLS_REQUIRED },
+		{ "force", NR_TLS_REQUIRED },
+	};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (strcmp(value, words[i].word) == 0) {
+			options->tls = words[i].mode;
+			return 0;
+		}
+	}
+	return nr_error_set(error, -EINVAL, "--tls=%s is not possible: write off, on or require",
+			    value);
 }
 
 /*
@@ -260,8 +286,9 @@ const struct nr_option nr_option_table[] = {
 		.manual =
 "Serve TCP ports on I<ADDRESS> only: an IPv4 or IPv6 address, or a name that leads\n"
 "to some.  Given more than once, each port is served on each of the addresses.  By\n"
-"default the server listens on every address of the machine.  There is no encryption\n"
-"and no password, so choose an address that only the clients can reach.",
+"default the server listens on every address of the machine.  Without\n"
+"B<--tls=require> there is no encryption and no password: choose an address then that\n"
+"only the clients can reach.",
 	},
 	{
 		.name = "interface", .value = "NAME",
@@ -655,6 +682,60 @@ const struct nr_option nr_option_table[] = {
 		.number = 1,
 		.help = "offer no metadata contexts",
 		.manual = "Offer no metadata contexts, and so no block status.  For testing clients.",
+	},
+	{
+		.name = "tls", .value = "MODE",
+		.group = NR_OPTIONS_TLS, .kind = NR_OPTION_CALL, .take = take_tls,
+		.help = "off (the default), on (for clients that ask for it) or require",
+		.manual =
+"Whether connections are encrypted by TLS: C<off>, the default; C<on>, for clients that\n"
+"ask for it; or C<require>, when nothing is answered without.  C<require> is what keeps\n"
+"others out: with C<on> whoever is between client and server can make the client\n"
+"believe that there is no TLS.\n\n"
+"The server needs certificates (B<--tls-certificates>) or pre-shared keys\n"
+"(B<--tls-psk>), or both.  TLS 1.2 and 1.3 are spoken.  B<SIGHUP> makes the server read\n"
+"certificates and keys again, for connections that come later; if that fails, the log\n"
+"says why and the old ones stay in use.",
+	},
+	{
+		.name = "tls-certificates", .value = "FOLDER",
+		.group = NR_OPTIONS_TLS, .kind = NR_OPTION_PATH,
+		.offset = FIELD(tls_certificates),
+		.help = "where server-cert.pem, server-key.pem and ca-cert.pem are",
+		.manual =
+"The folder with F<server-cert.pem> and F<server-key.pem>, and, if they exist,\n"
+"F<ca-cert.pem> (who may sign clients' certificates) and F<ca-crl.pem> (which of them\n"
+"are revoked).  Without this option and B<--tls-psk> the folders\n"
+"F<$HOME/.pki/nbdring>, F<$HOME/.config/pki/nbdring> (not for root) and\n"
+"F</etc/pki/nbdring> are looked at, and then those of nbdkit.",
+	},
+	{
+		.name = "tls-psk", .value = "FILE",
+		.group = NR_OPTIONS_TLS, .kind = NR_OPTION_PATH, .offset = FIELD(tls_psk),
+		.help = "file of pre-shared keys, as psktool writes it",
+		.manual =
+"A file of pre-shared keys: on each line the name of a client, a colon, and its key in\n"
+"hexadecimal, as L<psktool(1)> writes them.  Keep it from other users.",
+	},
+	{
+		.name = "tls-verify-peer",
+		.group = NR_OPTIONS_TLS, .kind = NR_OPTION_SET, .offset = FIELD(tls_verify_peer),
+		.number = 1,
+		.help = "let only clients in whose certificate a CA in ca-cert.pem has signed",
+		.manual =
+"Ask clients for a certificate, and end the connection if they have none, or none that\n"
+"a CA in F<ca-cert.pem> has signed for a client, or one that is revoked or out of date.\n"
+"Without it any client can use TLS.  Clients with a pre-shared key have proved who they\n"
+"are already.",
+	},
+	{
+		.name = "tls-priority", .value = "STRING",
+		.group = NR_OPTIONS_TLS, .kind = NR_OPTION_TEXT, .offset = FIELD(tls_priority),
+		.help = "which versions and ciphers, as GnuTLS writes it",
+		.manual =
+"Which versions of TLS and which ciphers are acceptable, as a priority string of GnuTLS.\n"
+"The default is C<NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2>.  With B<--tls-psk>,\n"
+"C<:+ECDHE-PSK:+DHE-PSK:+PSK> is put behind it.",
 	},
 	{
 		.name = "help",

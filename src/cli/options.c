@@ -433,8 +433,9 @@ static const char *group_title(enum nr_option_group group)
 {
 	static const char *const titles[NR_OPTION_GROUP_COUNT] = {
 		[NR_OPTIONS_LISTENING] = "Where to serve", [NR_OPTIONS_CLIENTS] = "Who may come in",
-		[NR_OPTIONS_LAYERS] = "What to serve",     [NR_OPTIONS_PROCESS] = "The process",
-		[NR_OPTIONS_PROTOCOL] = "The protocol",    [NR_OPTIONS_INFORMATION] = "Information",
+		[NR_OPTIONS_TLS] = "Encryption",           [NR_OPTIONS_LAYERS] = "What to serve",
+		[NR_OPTIONS_PROCESS] = "The process",      [NR_OPTIONS_PROTOCOL] = "The protocol",
+		[NR_OPTIONS_INFORMATION] = "Information",
 	};
 
 	return titles[group];

@@ -88,6 +88,12 @@ struct nr_options {
 	unsigned no_contexts;
 	unsigned handshake_mask;
 
+	unsigned tls;                 /* enum nr_tls_mode */
+	const char *tls_certificates; /* folder, absolute; NULL: where they usually are */
+	const char *tls_psk;          /* file, absolute; NULL: none */
+	const char *tls_priority;     /* NULL: the default */
+	unsigned tls_verify_peer;
+
 	const char *manual_of;   /* --manual */
 	struct nr_strings words; /* the rest: backend, key=value, bare words */
 	struct nr_arguments arguments;
@@ -98,6 +104,7 @@ struct nr_options {
 enum nr_option_group {
 	NR_OPTIONS_LISTENING,
 	NR_OPTIONS_CLIENTS,
+	NR_OPTIONS_TLS,
 	NR_OPTIONS_LAYERS,
 	NR_OPTIONS_PROCESS,
 	NR_OPTIONS_PROTOCOL,

@@ -45,6 +45,7 @@
 #include "src/cli/run.h"
 #include "src/cli/sandbox.h"
 #include "src/cli/swap.h"
+#include "src/cli/tls.h"
 #include "src/log/log.h"
 #include "src/server/server.h"
 
@@ -57,6 +58,7 @@ struct serving {
 	struct nr_sockets listeners;
 	struct nr_pidfile pidfile;
 	struct nr_pump *pump;
+	struct nr_tls_use tls;
 	struct nr_server *server;
 	struct nr_access *access; /* from the start until the server has it */
 	struct nr_identity identity;
@@ -217,6 +219,11 @@ static int name_own_files(struct serving *s, struct nr_error *error)
 				     NR_REACH_WRITE | NR_REACH_MAKE | NR_REACH_FOLDER, error);
 	if (!err)
 		err = name_access_files(s, error);
+	if (!err)
+		err = nr_sandbox_add(sandbox, s->tls.folder, NR_REACH_READ, error);
+	if (!err)
+		err = nr_sandbox_add(sandbox, s->options->tls_psk, NR_REACH_READ | NR_REACH_FOLDER,
+				     error);
 	for (size_t i = 0; !err && i < s->listeners.count; i++) {
 		const struct nr_socket *listener = &s->listeners.item[i];
 
@@ -288,10 +295,12 @@ static int start_server(struct serving *s, struct nr_error *error)
 		.plan = s->plan,
 		.handshake = {
 			.oldstyle = options->oldstyle,
+			.tls = options->oldstyle ? NR_TLS_OFF : (enum nr_tls_mode)options->tls,
 			.flags_mask = (uint16_t)options->handshake_mask,
 			.no_structured = options->no_structured,
 			.no_contexts = options->no_contexts,
 		},
+		.tls = s->tls.store,
 		.workers = s->plan->worker_count,
 		.spin_ns = options->spin * 1000u,
 		.single = options->single,
@@ -474,6 +483,7 @@ static void finish(struct serving *s)
 	}
 	nr_server_destroy(s->server);
 	nr_access_unref(s->access);
+	nr_tls_use_free(&s->tls);
 	nr_pump_finish(s->pump, PUMP_GRACE_SECONDS);
 	remove_pidfile(s);
 	nr_sockets_free(&s->listeners);
@@ -521,6 +531,7 @@ static void reload(struct serving *s)
 	nr_notify_reloading(&s->notify);
 	nr_log_reopen();
 	nr_reload_access(s->server, s->options);
+	nr_tls_use_reload(&s->tls, s->options);
 	nr_notify_say(&s->notify, "READY=1");
 }
 
@@ -653,6 +664,8 @@ static int start(struct serving *s, struct nr_error *error)
 	if (!err)
 		err = nr_read_access(&s->access, options, error);
 	if (!err)
+		err = nr_tls_use_load(&s->tls, options, error);
+	if (!err)
 		err = open_sockets(s, error);
 	if (!err && in_background(s))
 		err = nr_daemon_fork(error);
@@ -672,6 +685,7 @@ int nr_serve(const struct nr_options *options, struct nr_plan *plan, int *status
 	struct serving s = {
 		.options = options,
 		.plan = plan,
+		.must_encrypt = options->tls == NR_TLS_REQUIRED,
 		.signals = -1,
 		.notify = { .fd = -1 },
 		.run = { .go = -1 },

@@ -52,6 +52,26 @@ static void print_export(FILE *to, const char *name)
 	print_escaped(to, name, strlen(name));
 }
 
+/* For clients on this machine: what the command line says of certificates and keys. */
+static void print_tls(FILE *to, const struct nr_socket *listener)
+{
+	const struct {
+		const char *name, *value;
+	} rows[] = {
+		{ "tls-certificates", listener->tls_certificates },
+		{ "tls-psk-file", listener->tls_psk },
+	};
+	char sign = listener->kind == NR_SOCKET_UNIX ? '&' : '?';
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (!rows[i].value)
+			continue;
+		fprintf(to, "%c%s=", sign, rows[i].name);
+		print_escaped(to, rows[i].value, strlen(rows[i].value));
+		sign = '&';
+	}
+}
+
 static void print(FILE *to, const struct nr_socket *listener, const char *export_name, bool tls)
 {
 	fputs(tls ? "nbds" : "nbd", to);
@@ -73,6 +93,8 @@ static void print(FILE *to, const struct nr_socket *listener, const char *export
 		print_export(to, export_name);
 		break;
 	}
+	if (tls)
+		print_tls(to, listener);
 }
 
 char *nr_socket_uri(const struct nr_socket *listener, const char *export_name, bool tls)
