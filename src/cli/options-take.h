@@ -22,4 +22,10 @@ int nr_take_handshake_timeout(struct nr_options *options, const char *value,
 int nr_take_idle(struct nr_options *options, const char *value, struct nr_error *error);
 int nr_take_keepalive(struct nr_options *options, const char *value, struct nr_error *error);
 
+/* options-process.c */
+int nr_take_log(struct nr_options *options, const char *value, struct nr_error *error);
+int nr_take_name(struct nr_options *options, const char *value, struct nr_error *error);
+int nr_take_sandbox(struct nr_options *options, const char *value, struct nr_error *error);
+int nr_take_debug(struct nr_options *options, const char *value, struct nr_error *error);
+
 #endif
