@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "src/cli/label.h"
@@ -26,7 +27,7 @@ static struct {
 int setsockcreatecon_raw(const char *label)
 {
 	kernel.calls++;
-	strncpy(kernel.label, label ? label : "default", sizeof(kernel.label) - 1);
+	snprintf(kernel.label, sizeof(kernel.label), "%s", label ? label : "default");
 	errno = kernel.error;
 	return kernel.error ? -1 : 0;
 }
