@@ -679,6 +679,15 @@ static int start(struct serving *s, struct nr_error *error)
 	return err;
 }
 
+/* The start has failed.  What it has made is removed with the rights it was made with. */
+static void give_up(struct serving *s, const struct nr_error *why)
+{
+	struct nr_error ignored;
+
+	nr_identity_suspend(&s->identity, &ignored);
+	nr_notify_say(&s->notify, "STATUS=%s\nERRNO=%d", why->text, -why->code);
+}
+
 int nr_serve(const struct nr_options *options, struct nr_plan *plan, int *status,
 	     struct nr_error *error)
 {
@@ -697,7 +706,7 @@ int nr_serve(const struct nr_options *options, struct nr_plan *plan, int *status
 	plan->worker_count = count_workers(options);
 	err = start(&s, error);
 	if (err)
-		nr_notify_say(&s.notify, "STATUS=%s\nERRNO=%d", error->text, -err);
+		give_up(&s, error);
 	else
 		loop(&s);
 	finish(&s);

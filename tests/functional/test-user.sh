@@ -70,7 +70,9 @@ stop_server
 
 note "what this user may not open is not served, root or not"
 chown root "$WORK/disk.img"
-refused "disk.img" "denied" -- -u nobody -U "$WORK/s" file "$WORK/disk.img"
+rm -f "$WORK"/run/*
+refused "disk.img" "denied" -- -u nobody -U "$WORK/run/sock" -P "$WORK/run/pid" file "$WORK/disk.img"
+[ -z "$(ls -A "$WORK/run")" ] || fail "the start has failed and left $(ls -A "$WORK/run")"
 chmod 644 "$WORK/disk.img"
 start_server -u nobody file "$WORK/disk.img"
 nbdinfo --json "$URI" | grep -q '"is_read_only": true' || fail "a file it may only read is writable"
