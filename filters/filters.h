@@ -17,6 +17,7 @@ extern const struct nr_layer_type nr_scan_type;
 extern const struct nr_layer_type nr_readonly_type;
 extern const struct nr_layer_type nr_protect_type;
 extern const struct nr_layer_type nr_nozero_type;
+extern const struct nr_layer_type nr_discard_type;
 extern const struct nr_layer_type nr_fua_type;
 extern const struct nr_layer_type nr_noextents_type;
 extern const struct nr_layer_type nr_nocache_type;

@@ -34,6 +34,7 @@ static const struct filter_row rows[] = {
 	{ "readonly", "", TRANSPARENT, NULL, false, false, 0 },
 	{ "protect", "protect=~0-", TRANSPARENT, NULL, false, false, 0 },
 	{ "nozero", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "discard", "detect-zeroes=on", TRANSPARENT, NULL, false, false, 0 },
 	{ "fua", "", TRANSPARENT, NULL, false, false, 0 },
 	{ "noextents", "", TRANSPARENT, NULL, false, false, 0 },
 	{ "nocache", "", TRANSPARENT, NULL, false, false, 0 },

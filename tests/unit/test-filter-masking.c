@@ -446,6 +446,121 @@ static void test_nozero_changes_no_data(void **state)
 	is_transparent("nozero zeromode=notrim | nozero zeromode=plugin | memory 1M");
 }
 
+/* discard */
+
+static void test_discard_ignore_gives_nothing_back(void **state)
+{
+	struct layer_test *t = layer_test_open(&masking_options, "discard | tally | memory 1M");
+	struct layer_client *c = layer_client(t, 0);
+
+	forget_seen();
+	assert_int_equal(layer_fill(c, 0, 65536, 1), 0);
+	assert_int_equal(layer_trim(c, 0, 65536, NR_FUA), 0);
+	assert_int_equal(seen.count[NR_TRIM], 0);
+	assert_true(layer_is(c, 0, 65536, 1));
+	assert_int_equal(layer_zero(c, 0, 4096, NR_FUA), 0);
+	assert_int_equal(seen.flags[NR_ZERO], NR_NO_HOLE | NR_FUA);
+	layer_test_close(t);
+	/* Not even those below need to be able to. */
+	t = layer_test_open(&masking_options, "discard | bare | memory 1M");
+	assert_int_equal(support_of(t, NR_CAP_TRIM), NR_NATIVE);
+	assert_int_equal(layer_trim(layer_client(t, 0), 0, 4096, 0), 0);
+	layer_test_close(t);
+}
+
+static void test_discard_unmap_passes(void **state)
+{
+	struct layer_test *t =
+		layer_test_open(&masking_options, "discard discard=unmap | tally | memory 1M");
+	struct layer_client *c = layer_client(t, 0);
+
+	forget_seen();
+	assert_int_equal(layer_trim(c, 0, 4096, 0), 0);
+	assert_int_equal(layer_zero(c, 0, 4096, 0), 0);
+	assert_int_equal(seen.count[NR_TRIM], 1);
+	assert_int_equal(seen.flags[NR_ZERO], 0);
+	layer_test_close(t);
+}
+
+/* Also in several segments; and only if the last byte is zero, too. */
+static void test_discard_detects_zeroes(void **state)
+{
+	static const struct {
+		const char *parameters;
+		bool detects;
+		uint32_t flags;
+	} cases[] = {
+		{ "", false, 0 },
+		{ "detect-zeroes=on", true, NR_NO_HOLE },
+		{ "discard=unmap detect-zeroes=on", true, NR_NO_HOLE },
+		{ "discard=unmap detect-zeroes=unmap", true, 0 },
+	};
+	static uint8_t data[4096];
+
+	for (unsigned i = 0; i < 4; i++) {
+		const struct layer_options options = { .types = masking_types,
+						       .segment_bytes = i % 2 ? 1000 : 0 };
+		struct layer_test *t = layer_test_open(&options, "discard %s | tally | memory 1M",
+						       cases[i].parameters);
+		struct layer_client *c = layer_client(t, 0);
+		struct nr_request *req;
+
+		assert_int_equal(layer_fill(c, 0, 65536, 1), 0);
+		forget_seen();
+		memset(data, 0, sizeof(data));
+		req = layer_start(c, NR_WRITE, NR_FUA, 4096, 4096, data, NULL);
+		assert_int_equal(layer_wait(c, req), 0);
+		assert_int_equal(req->operation, NR_WRITE);
+		assert_int_equal(req->flags, NR_FUA);
+		assert_int_equal(req->segment_count, i % 2 ? 5 : 1);
+		layer_end(c, req);
+		assert_int_equal(seen.count[NR_ZERO], cases[i].detects);
+		assert_int_equal(seen.count[NR_WRITE], !cases[i].detects);
+		if (cases[i].detects)
+			assert_int_equal(seen.flags[NR_ZERO], cases[i].flags | NR_FUA);
+		assert_true(layer_is(c, 0, 4096, 1));
+		assert_true(layer_is(c, 4096, 4096, 0));
+		/* One byte that is not zero, wherever it is. */
+		for (unsigned at = 0; at < 4096; at += at == 15 ? 4080 : 15) {
+			forget_seen();
+			data[at] = 1;
+			assert_int_equal(layer_write(c, 0, at + 1, data, 0), 0);
+			assert_int_equal(seen.count[NR_WRITE], 1);
+			data[at] = 0;
+		}
+		layer_test_close(t);
+	}
+}
+
+static void test_discard_writes_where_zeroing_is_written_anyway(void **state)
+{
+	struct layer_test *t =
+		layer_test_open(&masking_options, "discard detect-zeroes=on | bare | memory 1M");
+	struct layer_client *c = layer_client(t, 0);
+
+	forget_seen();
+	assert_int_equal(layer_fill(c, 0, 4096, 0), 0);
+	assert_int_equal(seen.count[NR_WRITE], 1);
+	layer_test_close(t);
+}
+
+static void test_discard_says_what_contradicts(void **state)
+{
+	struct nr_error error;
+
+	layer_test_refused(&masking_options, &error, "discard detect-zeroes=unmap | memory 1M");
+	assert_non_null(strstr(error.text, "detect-zeroes=unmap makes holes, which discard=ignore "
+					   "forbids"));
+}
+
+static void test_discard_changes_no_data(void **state)
+{
+	is_transparent("discard discard=unmap detect-zeroes=unmap | memory 1M");
+	is_transparent("discard detect-zeroes=on | blocks | memory 1M");
+	is_transparent(
+		"discard detect-zeroes=on | discard discard=on detect-zeroes=on | memory 1M");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -471,6 +586,12 @@ int main(void)
 		cmocka_unit_test(test_nozero_fast_modes),
 		cmocka_unit_test(test_nozero_says_what_is_missing_below),
 		cmocka_unit_test(test_nozero_changes_no_data),
+		cmocka_unit_test(test_discard_ignore_gives_nothing_back),
+		cmocka_unit_test(test_discard_unmap_passes),
+		cmocka_unit_test(test_discard_detects_zeroes),
+		cmocka_unit_test(test_discard_writes_where_zeroing_is_written_anyway),
+		cmocka_unit_test(test_discard_says_what_contradicts),
+		cmocka_unit_test(test_discard_changes_no_data),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
