@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A radix tree of 512 slots per node: a leaf spans 32 MiB of the disk, two
- * levels 16 GiB, three 8 TiB, six all of 2^63 bytes.
+ * A radix tree of 64 slots per node: a leaf spans 4 MiB of the disk, two levels
+ * 256 MiB, three 16 GiB, four 1 TiB, eight all of 2^63 bytes.  With more slots a
+ * node the tree is less deep, but where every leaf has few blocks it is spread over
+ * more memory, and misses of the cache cost more than levels.
  *
  * The tree is as deep as the highest block in it asks for, whatever the size of
  * the disk, so a disk of 2^63-1 bytes opens at once and is as fast as a small
@@ -33,10 +35,10 @@
 
 #include "nbdring/checked.h"
 
-#define NODE_SHIFT 9
+#define NODE_SHIFT 6
 #define NODE_SLOTS (1u << NODE_SHIFT)
-#define DEPTH_MAX 6                  /* of 47 bits */
-#define HANG_SHIFT (2u * NODE_SHIFT) /* slots that span so much at most have blocks of their own */
+#define DEPTH_MAX 8                  /* of 47 bits */
+#define HANG_SHIFT (3u * NODE_SHIFT) /* slots that span so much at most have blocks of their own */
 
 static_assert(DEPTH_MAX * NODE_SHIFT + NR_MEMORY_BLOCK_SHIFT >= 63, "all of NR_SIZE_MAX");
 
