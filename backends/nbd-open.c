@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include "backends/blocking.h"
@@ -49,8 +48,7 @@ static int set_number(const char *text, const char *what, uint32_t *number, stru
 	errno = 0;
 	value = strtoull(text, &end, 10);
 	if (text[0] < '0' || text[0] > '9' || *end || errno || value > UINT32_MAX)
-		return nr_error_set(error, -EINVAL, "%s=%s is not a number up to 4294967295", what,
-				    text);
+		return nr_error_set(error, -EINVAL, "%s= is not a number up to 4294967295", what);
 	*number = (uint32_t)value;
 	return 0;
 }
@@ -145,6 +143,10 @@ static int set_tls(struct nr_remote *remote, const struct nr_nbd_parameters *giv
 		remote->tls = (uint8_t)given->tls;
 	if (!given->verify_peer)
 		remote->tls_verify_peer = false;
+	if (remote->tls == NR_CLIENT_TLS_OFF && (remote->tls_certificates || remote->tls_psk_file))
+		return nr_error_set(error, -EINVAL,
+				    "certificates and keys are of no use without TLS: give "
+				    "tls=require, or a URI that begins with nbds");
 	return 0;
 }
 
@@ -192,8 +194,7 @@ static int dial_first(struct nr_nbd *nbd, struct nr_dialled *dialled, struct nr_
 	uint64_t until = now() + nbd->given.wait_s * NS_PER_S;
 
 	for (;;) {
-		int err = nr_dial(&nbd->remote, &nbd->settings.wish, nbd->settings.connect_ms, NULL,
-				  dialled, error);
+		int err = nr_dial(&nbd->settings.call, dialled, error);
 
 		if (!err || !may_pass(err) || now() >= until)
 			return err;
@@ -261,15 +262,16 @@ static void fill_settings(struct nr_nbd *nbd)
 	bool once = nbd->remote.kind == NR_REMOTE_SOCKET;
 
 	nbd->settings = (struct nr_link_settings){
-		.remote = &nbd->remote,
-		.wish = { .best_style = NR_REPLY_EXTENDED,
-			  .contexts = contexts,
-			  .context_count = sizeof(contexts) / sizeof(contexts[0]) },
+		.call = { .remote = &nbd->remote,
+			  .wish = { .best_style = NR_REPLY_EXTENDED,
+				    .contexts = contexts,
+				    .context_count = sizeof(contexts) / sizeof(contexts[0]) },
+			  .credentials = nbd->credentials,
+			  .milliseconds = (unsigned)given->connect_s * 1000 },
 		.retry_ns = once ? 0 : given->retry_s * NS_PER_S,
 		.pause_ns = given->pause_ms * NS_PER_MS,
 		.pause_max_ns = nr_max(given->pause_ms, given->pause_max_ms) * NS_PER_MS,
 		.timeout_ns = given->timeout_s * NS_PER_S,
-		.connect_ms = (unsigned)given->connect_s * 1000,
 		.finished = nr_nbd_finished,
 		.broken = nr_nbd_broken,
 		.again = nr_nbd_again,
@@ -278,16 +280,23 @@ static void fill_settings(struct nr_nbd *nbd)
 	};
 }
 
-/* How many connections are of use, and right. */
+/*
+ * How many connections are of use, and right.  What can be written to is served by one
+ * worker (nbd.h).
+ */
 static void plan_connections(struct nr_nbd *nbd, const struct nr_layer *layer)
 {
-	bool several =
-		(nbd->agreement.info.flags & (NBD_FLAG_CAN_MULTI_CONN | NBD_FLAG_READ_ONLY)) &&
-		nbd->remote.kind != NR_REMOTE_SOCKET && nbd->remote.kind != NR_REMOTE_COMMAND;
-	uint64_t wanted = nbd->given.connections ? nbd->given.connections : layer->worker_count;
+	unsigned flags = nbd->agreement.info.flags;
+	bool read_only = (flags & NBD_FLAG_READ_ONLY) || layer->read_only;
+	bool several = (read_only || (flags & NBD_FLAG_CAN_MULTI_CONN)) &&
+		       nbd->remote.kind != NR_REMOTE_SOCKET &&
+		       nbd->remote.kind != NR_REMOTE_COMMAND;
+	uint64_t wanted = nbd->given.connections;
 
+	if (!wanted)
+		wanted = read_only ? layer->worker_count : 1;
 	nbd->connections = several ? (unsigned)nr_min(wanted, NBD_CONNECTIONS_MAX) : 1;
-	nbd->home = nbd->connections < layer->worker_count;
+	nbd->home = !read_only || nbd->connections < layer->worker_count;
 	nbd->group_count = nbd->home ? 1 : layer->worker_count;
 	if (nbd->given.connections > nbd->connections)
 		nr_layer_log(layer, NR_LAYER_WARNING,
@@ -297,10 +306,9 @@ static void plan_connections(struct nr_nbd *nbd, const struct nr_layer *layer)
 
 static int make_links(struct nr_nbd *nbd, struct nr_layer *layer, struct nr_error *error)
 {
-	nbd->groups = aligned_alloc(64, nbd->group_count * sizeof(*nbd->groups));
+	nbd->groups = calloc(nbd->group_count, sizeof(*nbd->groups));
 	if (!nbd->groups)
 		return nr_error_system(error, -ENOMEM, "the connections");
-	memset(nbd->groups, 0, nbd->group_count * sizeof(*nbd->groups));
 	for (unsigned i = 0; i < nbd->group_count; i++) {
 		struct nr_nbd_group *group = &nbd->groups[i];
 		unsigned count = (nbd->connections - i + nbd->group_count - 1) / nbd->group_count;
@@ -354,6 +362,25 @@ static int open_first(struct nr_nbd *nbd, struct nr_layer *layer, struct nr_erro
 	return 0;
 }
 
+static void forget(struct nr_nbd *nbd)
+{
+	nr_tls_credentials_release(nbd->credentials);
+	nbd->credentials = NULL;
+	nr_remote_clear(&nbd->remote);
+}
+
+static int load_credentials(struct nr_nbd *nbd, const struct nr_layer *layer,
+			    struct nr_error *error)
+{
+	int err = nr_dial_credentials(&nbd->remote, &nbd->credentials, error);
+	const char *warning =
+		nbd->credentials ? nr_tls_credentials_warning(nbd->credentials) : NULL;
+
+	if (warning)
+		nr_layer_log(layer, NR_LAYER_WARNING, "%s", warning);
+	return err;
+}
+
 int nr_nbd_open(struct nr_nbd *nbd, struct nr_layer *layer, struct nr_error *error)
 {
 	int err = nr_nbd_remote(&nbd->given, layer->export_name, &nbd->remote, error);
@@ -361,14 +388,18 @@ int nr_nbd_open(struct nr_nbd *nbd, struct nr_layer *layer, struct nr_error *err
 	if (err)
 		return err;
 	nbd->layer = layer;
-	err = nr_blocking_acquire(error);
-	if (!err) {
-		err = open_first(nbd, layer, error);
-		if (err)
-			nr_blocking_release();
+	err = load_credentials(nbd, layer, error);
+	if (!err)
+		err = nr_blocking_acquire(error);
+	if (err) {
+		forget(nbd);
+		return err;
 	}
-	if (err)
-		nr_remote_clear(&nbd->remote);
+	err = open_first(nbd, layer, error);
+	if (err) {
+		nr_blocking_release();
+		forget(nbd);
+	}
 	return err;
 }
 
@@ -376,7 +407,7 @@ void nr_nbd_close(struct nr_nbd *nbd)
 {
 	free_links(nbd);
 	nr_blocking_release();
-	nr_remote_clear(&nbd->remote);
+	forget(nbd);
 }
 
 /* ---- what it is -------------------------------------------------------- */
@@ -433,14 +464,19 @@ int nr_nbd_list(const struct nr_nbd_parameters *given, nr_export_fn *each, void 
 		struct nr_error *error)
 {
 	struct listing listing = { each, context };
-	const struct nr_client_wish wish = { .listed = listed, .listed_context = &listing };
 	struct nr_remote remote;
+	struct nr_call call = { .remote = &remote,
+				.wish = { .listed = listed, .listed_context = &listing },
+				.milliseconds = (unsigned)given->connect_s * 1000 };
 	struct nr_dialled none;
 	int err = nr_nbd_remote(given, NULL, &remote, error);
 
 	if (err)
 		return err;
-	err = nr_dial(&remote, &wish, (unsigned)given->connect_s * 1000, NULL, &none, error);
+	err = nr_dial_credentials(&remote, &call.credentials, error);
+	if (!err)
+		err = nr_dial(&call, &none, error);
+	nr_tls_credentials_release(call.credentials);
 	nr_remote_clear(&remote);
 	return err;
 }

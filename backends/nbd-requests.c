@@ -49,13 +49,11 @@ static uint16_t flags_of(const struct nr_request *req)
 
 /* ---- what may be lost -------------------------------------------------- */
 
-uint64_t nr_nbd_acked(const struct nr_nbd *nbd)
+static bool owes(struct nr_link *link)
 {
-	uint64_t sum = 0;
+	const struct nr_link_account *account = nr_link_account(link);
 
-	for (unsigned i = 0; i < nbd->group_count; i++)
-		sum += atomic_load_explicit(&nbd->groups[i].acked, memory_order_acquire);
-	return sum;
+	return account->acked != account->settled;
 }
 
 static struct nr_nbd_group *group_of(const struct nr_nbd *nbd, const struct nr_request *req)
@@ -66,37 +64,20 @@ static struct nr_nbd_group *group_of(const struct nr_nbd *nbd, const struct nr_r
 	return &nbd->groups[index];
 }
 
-static void count_acked(const struct nr_nbd *nbd, const struct nr_request *req)
-{
-	struct nr_nbd_group *group = group_of(nbd, req);
-	uint64_t acked = atomic_load_explicit(&group->acked, memory_order_relaxed);
-
-	atomic_store_explicit(&group->acked, acked + 1, memory_order_release);
-}
-
-/* Everything up to ACKED is stable, or given up.  Returns how much of it was neither. */
-static uint64_t settle(struct nr_nbd *nbd, uint64_t acked)
-{
-	uint64_t before = atomic_load(&nbd->settled);
-
-	while (before < acked && !atomic_compare_exchange_weak(&nbd->settled, &before, acked))
-		;
-	return before < acked ? acked - before : 0;
-}
-
 void nr_nbd_broken(struct nr_link *link)
 {
 	struct nr_layer *layer = nr_link_layer(link);
 	struct nr_nbd *nbd = layer->instance;
-	uint64_t writes = nbd->counts ? settle(nbd, nr_nbd_acked(nbd)) : 0;
+	struct nr_link_account *account = nr_link_account(link);
 
-	if (!writes)
+	if (!owes(link))
 		return;
 	atomic_fetch_add(&nbd->lost, 1);
 	nr_layer_log(layer, NR_LAYER_ERROR,
 		     "%" PRIu64 " writes were answered but not flushed and may be lost with it: "
 		     "the next flush of each client fails",
-		     writes);
+		     account->acked - account->settled);
+	account->settled = account->acked;
 }
 
 /* A flush that covers what is lost fails, whether or not the remote comes back. */
@@ -162,6 +143,47 @@ static void send_piece(struct nr_nbd *nbd, struct nr_link *link, struct nr_nbd_o
 	nr_link_submit(link, &op->op, req, &wire);
 }
 
+/* The first link from op->next on whose writes are not stable; NULL: none. */
+static struct nr_link *owing(struct nr_nbd_op *op, const struct nr_nbd_group *group)
+{
+	while (op->next < group->count) {
+		struct nr_link *link = group->links[op->next++];
+
+		if (owes(link))
+			return link;
+	}
+	return NULL;
+}
+
+static void flush(struct nr_nbd *nbd, struct nr_link *link, struct nr_nbd_op *op,
+		  struct nr_request *req)
+{
+	op->acked = nr_link_account(link)->acked;
+	send_piece(nbd, link, op, req);
+}
+
+static void begin_flush(struct nr_nbd *nbd, struct nr_layer *layer, struct nr_nbd_op *op,
+			struct nr_request *req)
+{
+	const struct nr_nbd_session *session = nr_session_data(layer, req->session);
+	const struct nr_nbd_group *group = group_of(nbd, req);
+	struct nr_link *link;
+
+	op->next = session && session->link ? group->count : 0;
+	op->lost = atomic_load(&nbd->lost);
+	if (report_loss(nbd, layer, req)) {
+		nr_finish(layer, req, -EIO);
+		return;
+	}
+	link = owing(op, group);
+	if (link)
+		flush(nbd, link, op, req);
+	else if (req->session)
+		flush(nbd, choose(nbd, layer, req), op, req);
+	else /* the server's own, at the end: a remote that owes nothing is not waited for */
+		nr_finish(layer, req, 0);
+}
+
 void nr_nbd_submit(struct nr_nbd *nbd, struct nr_request *req)
 {
 	struct nr_layer *layer = nbd->layer;
@@ -171,35 +193,34 @@ void nr_nbd_submit(struct nr_nbd *nbd, struct nr_request *req)
 
 	op->done = 0;
 	op->counts = nbd->counts && changes && !(req->flags & NR_FUA);
-	if (req->operation == NR_FLUSH) {
-		if (report_loss(nbd, layer, req)) {
-			nr_finish(layer, req, -EIO);
-			return;
-		}
-		op->lost = atomic_load(&nbd->lost);
-		op->acked = nr_nbd_acked(nbd);
-		/* The server's own, at the end: a remote that owes nothing is not waited for. */
-		if (!req->session && op->acked == atomic_load(&nbd->settled)) {
-			nr_finish(layer, req, 0);
-			return;
-		}
-	}
-	send_piece(nbd, choose(nbd, layer, req), op, req);
+	if (req->operation == NR_FLUSH)
+		begin_flush(nbd, layer, op, req);
+	else
+		send_piece(nbd, choose(nbd, layer, req), op, req);
 }
 
 /* ---- up ---------------------------------------------------------------- */
 
-static int flushed(struct nr_nbd *nbd, struct nr_layer *layer, const struct nr_nbd_op *op,
-		   struct nr_request *req, int error)
+/* A flush of one link has ended: the next, or the end. */
+static void flushed(struct nr_nbd *nbd, struct nr_link *link, struct nr_nbd_op *op, int error)
 {
+	struct nr_layer *layer = nbd->layer;
+	struct nr_request *req = op->op.req;
+	struct nr_link_account *account = nr_link_account(link);
+	struct nr_link *next;
+
 	/* It may have been sent again, to a remote that knows nothing of those writes. */
 	if (atomic_load(&nbd->lost) != op->lost) {
 		(void)report_loss(nbd, layer, req);
-		return -EIO;
+		error = -EIO;
 	}
 	if (!error)
-		(void)settle(nbd, op->acked);
-	return error;
+		account->settled = nr_max(account->settled, op->acked);
+	next = error ? NULL : owing(op, group_of(nbd, req));
+	if (next)
+		flush(nbd, next, op, req);
+	else
+		nr_finish(layer, req, error);
 }
 
 static void resized(struct nr_nbd *nbd, struct nr_layer *layer, const struct nr_request *req)
@@ -215,15 +236,17 @@ void nr_nbd_finished(struct nr_link *link, struct nr_link_op *link_op, int error
 	struct nr_nbd_op *op = (struct nr_nbd_op *)link_op; /* its first member */
 	struct nr_request *req = link_op->req;
 
+	if (req->operation == NR_FLUSH) {
+		flushed(nbd, link, op, error);
+		return;
+	}
 	if (!error && op->counts)
-		count_acked(nbd, req);
+		nr_link_account(link)->acked++;
 	op->done += op->piece;
 	if (!error && op->done < req->length && req->operation != NR_EXTENTS) {
 		send_piece(nbd, link, op, req);
 		return;
 	}
-	if (req->operation == NR_FLUSH)
-		error = flushed(nbd, layer, op, req, error);
 	if (!error && req->operation == NR_RESIZE)
 		resized(nbd, layer, req);
 	nr_finish(layer, req, error);

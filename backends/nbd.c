@@ -13,6 +13,8 @@
 
 #include "backends/backends.h"
 
+static const char *const tls_names[] = { "off", "on", "require", NULL };
+
 #define AT(field) offsetof(struct nr_nbd, given.field)
 
 static const struct nr_param params[] = {
@@ -101,12 +103,51 @@ static const struct nr_param params[] = {
 	  .max = NBD_CONNECTIONS_MAX,
 	  .fallback = "0",
 	  .value = "N",
-	  .help = "how many connections to spread requests over; 0: one for each worker",
+	  .help = "how many connections to spread requests over; 0: as many as are of use",
 	  .manual = "How many connections to the remote to spread requests over. There are "
 		    "several only if the remote says that this is safe (it offers multi-conn, or "
-		    "is read-only). With 0, there is one for each worker. With fewer connections "
-		    "than workers, the export is served by one worker. The first is made when the "
-		    "export is opened, the others when they are first used." },
+		    "is read-only). With 0, there is one, or one for each worker if the disk is "
+		    "read-only. The first is made when the export is opened, the others when they "
+		    "are first used." },
+	{ .name = "tls",
+	  .type = NR_PARAM_CHOICE,
+	  .offset = AT(tls),
+	  .fallback = "off",
+	  .choices = tls_names,
+	  .value = "MODE",
+	  .help = "whether to talk to the remote by TLS; on: if it can",
+	  .manual = "Whether to talk to the remote by TLS: C<off>, C<on> (if the remote can, which "
+		    "somebody in between can prevent), C<require>. A URI that begins with C<nbds> "
+		    "requires it." },
+	{ .name = "tls-certificates",
+	  .type = NR_PARAM_PATH,
+	  .offset = AT(certificates),
+	  .value = "FOLDER",
+	  .help = "the folder with ca-cert.pem, client-cert.pem and client-key.pem",
+	  .manual = "The folder with F<ca-cert.pem>, which the remote's certificate has to be "
+		    "signed by, and F<client-cert.pem> and F<client-key.pem>, which the remote "
+		    "may ask for. Without F<ca-cert.pem>, what the system trusts is trusted." },
+	{ .name = "tls-psk",
+	  .type = NR_PARAM_PATH,
+	  .offset = AT(psk_file),
+	  .value = "FILE",
+	  .help = "the file of pre-shared keys" },
+	{ .name = "tls-username",
+	  .type = NR_PARAM_STRING,
+	  .offset = AT(username),
+	  .value = "NAME",
+	  .help = "which line of it" },
+	{ .name = "tls-hostname",
+	  .type = NR_PARAM_STRING,
+	  .offset = AT(tls_hostname),
+	  .value = "NAME",
+	  .help = "the name that the remote's certificate is for, if not hostname=" },
+	{ .name = "tls-verify-peer",
+	  .type = NR_PARAM_BOOL,
+	  .offset = AT(verify_peer),
+	  .fallback = "true",
+	  .value = "BOOL",
+	  .help = "the remote has to prove who it is" },
 	{ .name = "wait",
 	  .type = NR_PARAM_UINT,
 	  .offset = AT(wait_s),
@@ -247,7 +288,8 @@ const struct nr_layer_type nr_nbd_type = {
 	.summary = "serves the disk of another NBD server",
 	.kind = NR_BACKEND,
 	.placement = NR_SPREAD,
-	.needs = NR_NEEDS_SOCKETS,
+	/* Certificates are named inside of URIs, too, and by the system. */
+	.needs = NR_NEEDS_SOCKETS | NR_NEEDS_FILES,
 	.params = params,
 	.instance_size = sizeof(struct nr_nbd),
 	.request_size = sizeof(struct nr_nbd_op),

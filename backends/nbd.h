@@ -3,16 +3,16 @@
  * The inside of the backend `nbd`: its face (nbd.c), what it opens (nbd-open.c) and how
  * requests go (nbd-requests.c).
  *
- * Links belong to workers.  With at least as many connections as workers, each worker
- * has some of its own, and nothing is shared on a request's way but a few counters;
- * with fewer, the export lives on one worker.  With shared=false each client has a link
- * besides, in its session.
+ * Links belong to workers.  A remote that cannot be written to may have links on all
+ * workers, and nothing is shared on a request's way; an export of any other lives on one
+ * worker, with one link or several.  With shared=false each client has a link besides, in
+ * its session.
  *
- * Writes that were answered but are not known to be stable are counted, as they are
- * lost if the remote is: `acked` goes up with each, `settled` is how far a flush has
- * made them stable.  A connection that breaks while the two differ raises `lost`, and
- * each client's next flush reports that once.  The remote is one for all connections,
- * so the count is of all of them.
+ * Writes that were answered but are not known to be stable are counted for each link
+ * (nr_link_account), as they may be lost when its connection is: that raises `lost`, and
+ * each client's next flush reports it once.  A flush is made on each link that has such
+ * writes, so that one whose connection is gone, unnoticed, is found out.  That is why they
+ * are all on one worker.
  */
 #ifndef BACKENDS_NBD_H
 #define BACKENDS_NBD_H
@@ -28,7 +28,6 @@
 
 /* A worker's. */
 struct nr_nbd_group {
-	_Alignas(64) _Atomic uint64_t acked; /* written by the worker alone */
 	struct nr_link **links;
 	unsigned count;
 };
@@ -51,6 +50,7 @@ struct nr_nbd {
 	struct nr_nbd_parameters given;
 	struct nr_layer *layer;
 	struct nr_remote remote;
+	struct nr_tls_credentials *credentials; /* NULL: no TLS */
 	struct nr_link_settings settings;
 	struct nr_client_agreement agreement; /* of the first connection: what was promised */
 	bool counts;                          /* the remote has flushes, so it can lose */
@@ -59,7 +59,6 @@ struct nr_nbd {
 	unsigned group_count;
 	struct nr_nbd_group *groups;
 	_Atomic uint64_t size;
-	_Atomic uint64_t settled;
 	_Atomic uint64_t lost;
 	_Atomic uint64_t
 		reported; /* of `lost`, to anybody: the server's own flush tells of the rest */
@@ -76,8 +75,9 @@ struct nr_nbd_op {
 	struct nr_link_op op;
 	uint64_t done;  /* bytes: longer ones than the remote takes go in pieces */
 	uint64_t piece; /* bytes of the one under way */
-	uint64_t acked; /* flush: what it covers */
-	uint64_t lost;  /* flush: `lost` when it was sent */
+	uint64_t acked; /* flush: what it covers of the link's writes */
+	uint64_t lost;  /* flush: `lost` when it began */
+	unsigned next;  /* flush: the first link that may still need one */
 	bool counts;    /* a success is one more that is not stable */
 };
 
@@ -94,7 +94,6 @@ int nr_nbd_list(const struct nr_nbd_parameters *given, nr_export_fn *each, void 
 
 /* nbd-requests.c */
 
-uint64_t nr_nbd_acked(const struct nr_nbd *nbd);
 void nr_nbd_submit(struct nr_nbd *nbd, struct nr_request *req);
 /* Of the links. */
 void nr_nbd_finished(struct nr_link *link, struct nr_link_op *op, int error);

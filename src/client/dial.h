@@ -14,23 +14,38 @@
 #include <sys/types.h>
 
 #include "src/client/remote.h"
+#include "src/tls/session.h"
 
 /* A connection in transmission. */
 struct nr_dialled {
-	int fd;      /* blocking, close-on-exec; -1: none */
-	pid_t child; /* COMMAND: the program, to be waited for; 0: none */
+	int fd;                     /* blocking, close-on-exec; -1: none */
+	pid_t child;                /* COMMAND: the program, to be waited for; 0: none */
+	struct nr_tls_session *tls; /* open; NULL: it is not encrypted */
 	struct nr_client_agreement agreement;
 };
 
+/* What is wanted, and of whom. */
+struct nr_call {
+	const struct nr_remote *remote;
+	/* What is wished for TLS and for the name is the remote's, unless there is a name. */
+	struct nr_client_wish wish;
+	struct nr_tls_credentials *credentials; /* NULL: no TLS */
+	unsigned milliseconds;
+	const atomic_bool *stop; /* ends it early when it becomes true; may be NULL */
+};
+
 /*
- * Connect to REMOTE and agree on WISH within MILLISECONDS.  What is wished for TLS and
- * for the name is the remote's, unless WISH has a name.  STOP (may be NULL) ends it
- * early when it becomes true.  0, or negative errno with a sentence; nothing stays
- * behind then.  Of a LIST *OUT has nothing.
+ * Connect and agree.  0, or negative errno with a sentence; nothing stays behind then.
+ * Of a LIST *OUT has nothing.
  */
-int nr_dial(const struct nr_remote *remote, const struct nr_client_wish *wish,
-	    unsigned milliseconds, const atomic_bool *stop, struct nr_dialled *out,
-	    struct nr_error *error);
+int nr_dial(const struct nr_call *call, struct nr_dialled *out, struct nr_error *error);
+
+/*
+ * Read the files that REMOTE names for TLS.  *CREDENTIALS is NULL if it wants none, else
+ * it is to be released.
+ */
+int nr_dial_credentials(const struct nr_remote *remote, struct nr_tls_credentials **credentials,
+			struct nr_error *error);
 
 /* An empty one. */
 void nr_dialled_init(struct nr_dialled *dialled);

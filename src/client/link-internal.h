@@ -39,6 +39,12 @@ struct nr_link_window {
 	bool shared;               /* answers point into it */
 };
 
+/* What TLS makes of it on the wire. */
+struct nr_link_cipher {
+	struct nr_buffer *buffer; /* NULL: none */
+	uint8_t *data;
+};
+
 /* The payload that follows the chunk at hand. */
 struct nr_link_payload {
 	struct nr_link_op *op;
@@ -59,7 +65,10 @@ struct nr_link {
 	uint8_t state;            /* enum nr_link_state */
 	int fd;
 	pid_t child;
+	struct nr_tls_session *tls; /* NULL: not encrypted */
 	struct nr_client_agreement agreement;
+
+	struct nr_link_account account;
 
 	/* Requests. */
 	struct nr_link_list waiting; /* not sent, or to be sent again */
@@ -83,7 +92,10 @@ struct nr_link {
 
 	/* Receiving. */
 	struct nr_completion receive;
-	bool splices; /* the kernel moves the socket's pages into pipes */
+	struct nr_link_cipher cipher_in, cipher_out; /* TLS */
+	struct iovec cipher_vector;
+	struct nr_tls_cursor sealed; /* of `vector`, what has been encrypted */
+	bool splices;                /* the kernel moves the socket's pages into pipes */
 	struct nr_link_window window;
 	struct nr_link_payload payload;
 
@@ -167,6 +179,23 @@ void nr_link_receive_release(struct nr_link *link);
 void nr_link_receive_done(struct nr_link *link);
 /* The payload at hand is complete. */
 void nr_link_payload_over(struct nr_link *link);
+
+/* A window with room in it, for more of what is owed; false: not now, or a breach. */
+bool nr_link_make_room(struct nr_link *link);
+/* Take in what is in the window. */
+void nr_link_parse(struct nr_link *link);
+
+/* link-tls.c */
+
+/* Memory for a send, before one is gathered; false: there is none now. */
+bool nr_link_tls_prepare(struct nr_link *link);
+/* Send what of `vector` has not been sent yet, as much as fits; false: that was all. */
+bool nr_link_tls_send(struct nr_link *link);
+/* Receive ciphertext; false: there is no memory now. */
+bool nr_link_tls_receive(struct nr_link *link);
+/* Take in what TLS has in its own memory; false: it has nothing to work on. */
+bool nr_link_tls_take_rest(struct nr_link *link);
+void nr_link_tls_release(struct nr_link *link);
 
 /* link-splice.c */
 

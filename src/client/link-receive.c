@@ -273,7 +273,7 @@ static const char *step(struct nr_link *link, bool *more)
 	}
 }
 
-static void parse(struct nr_link *link)
+void nr_link_parse(struct nr_link *link)
 {
 	const char *why = NULL;
 	bool more = true;
@@ -288,8 +288,7 @@ static void parse(struct nr_link *link)
 
 /* ---- the operation ----------------------------------------------------- */
 
-/* Room to receive into. */
-static bool make_room(struct nr_link *link)
+bool nr_link_make_room(struct nr_link *link)
 {
 	struct nr_link_window *w = &link->window;
 	struct nr_link_payload *p = &link->payload;
@@ -324,7 +323,15 @@ void nr_link_receive_arm(struct nr_link *link)
 	/* What can go through a pipe does; the window gets what is left. */
 	while (may_receive(link) && nr_link_splice(link, false))
 		;
-	if (!may_receive(link) || !make_room(link))
+	if (link->tls) {
+		while (may_receive(link) && nr_link_tls_take_rest(link))
+			;
+		if (may_receive(link) && !nr_completion_busy(&link->hungry) &&
+		    !nr_link_tls_receive(link))
+			nr_link_starve(link);
+		return;
+	}
+	if (!may_receive(link) || !nr_link_make_room(link))
 		return;
 	room = w->size - w->tail;
 	header = link->payload.op ? 0 : nr_link_splice_header(link);
@@ -348,7 +355,7 @@ static void received(struct nr_ring *ring, struct nr_completion *completion)
 
 	if (link->state == NR_LINK_UP && completion->result > 0) {
 		link->window.tail += (uint32_t)completion->result;
-		parse(link);
+		nr_link_parse(link);
 		nr_link_receive_done(link);
 	} else if (completion->result <= 0) {
 		nr_link_break(link, completion->result ? "receiving fails" : "it hung up");

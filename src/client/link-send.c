@@ -112,6 +112,10 @@ static void gather(struct nr_ring *ring, struct nr_deferred *deferred)
 	nr_link_release_held(link);
 	if (link->state != NR_LINK_UP || nr_completion_busy(&link->send))
 		return;
+	if (link->tls && !nr_link_tls_prepare(link)) {
+		nr_link_starve(link);
+		return;
+	}
 	link->vectors = link->in_send_count = link->header_bytes = 0;
 	while ((op = link->waiting.first) != NULL && link->free_count &&
 	       bytes < NR_LINK_SEND_BYTES &&
@@ -124,7 +128,10 @@ static void gather(struct nr_ring *ring, struct nr_deferred *deferred)
 	}
 	if (!link->in_send_count)
 		return;
-	nr_ring_send_vec(ring, &link->send, link->fd, link->vector, link->vectors);
+	if (!link->tls)
+		nr_ring_send_vec(ring, &link->send, link->fd, link->vector, link->vectors);
+	else
+		(void)nr_link_tls_send(link);
 	nr_link_watch(link);
 	nr_link_receive_arm(link);
 	nr_link_settle(link);
@@ -135,6 +142,10 @@ static void sent(struct nr_ring *ring, struct nr_completion *completion)
 	struct nr_link *link = link_of_send(completion);
 	unsigned count = link->in_send_count;
 
+	/* One gathering is several sends, if its ciphertext is longer than their memory. */
+	if (link->tls && completion->result >= 0 && link->state == NR_LINK_UP &&
+	    nr_link_tls_send(link))
+		return;
 	link->in_send_count = 0;
 	for (unsigned i = 0; i < count; i++) {
 		struct nr_link_op *op = link->in_send[i];

@@ -35,7 +35,8 @@ void nr_link_splice_init(struct nr_link *link)
 	 * A TCP socket is spliced from without waiting only if it never waits, and one
 	 * that never waits is of no use to the ring.
 	 */
-	link->splices = getsockopt(link->fd, SOL_SOCKET, SO_DOMAIN, &family, &size) == 0 &&
+	link->splices = !link->tls &&
+			getsockopt(link->fd, SOL_SOCKET, SO_DOMAIN, &family, &size) == 0 &&
 			family == AF_UNIX;
 }
 

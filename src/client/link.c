@@ -59,6 +59,7 @@ void nr_link_release_held(struct nr_link *link)
 		if (link->state == NR_LINK_BREAKING || !is_quiet(link))
 			return;
 		nr_link_receive_release(link);
+		nr_link_tls_release(link);
 	}
 	link->held = NULL;
 	finish(link, op, op->error);
@@ -120,7 +121,7 @@ void nr_link_break(struct nr_link *link, const char *why)
 		link->pause_ns = 0;
 	}
 	nr_layer_log(link->layer, NR_LAYER_WARNING, "the connection to %s is lost: %s",
-		     link->settings->remote->shown, why);
+		     link->settings->call.remote->shown, why);
 	link->settings->broken(link);
 }
 
@@ -184,11 +185,14 @@ void nr_link_settle(struct nr_link *link)
 {
 	if (link->state == NR_LINK_BREAKING && is_quiet(link)) {
 		nr_link_receive_release(link);
+		nr_link_tls_release(link);
 		close(link->fd);
 		link->fd = -1;
 		/* The program behind it is waited for where that may take its time. */
 		link->dialled = (struct nr_dialled){ .fd = -1, .child = link->child };
 		link->child = 0;
+		nr_tls_session_destroy(link->tls);
+		link->tls = NULL;
 		link->state = NR_LINK_DOWN;
 		take_back(link);
 		fail_unlucky(link);
@@ -207,12 +211,10 @@ void nr_link_settle(struct nr_link *link)
 static void dial(struct nr_job *job)
 {
 	struct nr_link *link = (struct nr_link *)((char *)job - offsetof(struct nr_link, job));
-	const struct nr_link_settings *settings = link->settings;
 
 	nr_dialled_close(&link->dialled);
 	link->dial_error.code = 0;
-	link->dial_result = nr_dial(settings->remote, &settings->wish, settings->connect_ms, NULL,
-				    &link->dialled, &link->dial_error);
+	link->dial_result = nr_dial(&link->settings->call, &link->dialled, &link->dial_error);
 }
 
 static void begin_dialling(struct nr_link *link)
@@ -255,6 +257,7 @@ static void come_up(struct nr_link *link, const struct nr_dialled *dialled)
 {
 	link->fd = dialled->fd;
 	link->child = dialled->child;
+	link->tls = dialled->tls;
 	link->agreement = dialled->agreement;
 	link->progress = false;
 	link->state = NR_LINK_UP;
@@ -276,7 +279,7 @@ static void dialled(struct nr_job *job)
 	}
 	if (link->given_up || link->pause_ns)
 		nr_layer_log(link->layer, NR_LAYER_INFO, "the connection to %s is back",
-			     link->settings->remote->shown);
+			     link->settings->call.remote->shown);
 	come_up(link, &link->dialled);
 	nr_dialled_init(&link->dialled);
 	link->given_up = false;
@@ -367,7 +370,7 @@ void nr_link_destroy(struct nr_link *link)
 		return;
 	assert(link->ops == 0);
 	assert(is_quiet(link));
-	rest = (struct nr_dialled){ link->fd, link->child, link->agreement };
+	rest = (struct nr_dialled){ link->fd, link->child, link->tls, link->agreement };
 	nr_dialled_close(&rest);
 	nr_dialled_close(&link->dialled);
 	free(link);
@@ -378,6 +381,11 @@ void nr_link_give(struct nr_link *link, const struct nr_dialled *given)
 	assert(!link->worker);
 	assert(link->state == NR_LINK_DOWN);
 	come_up(link, given);
+}
+
+struct nr_link_account *nr_link_account(struct nr_link *link)
+{
+	return &link->account;
 }
 
 struct nr_layer *nr_link_layer(const struct nr_link *link)

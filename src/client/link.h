@@ -55,14 +55,12 @@ struct nr_link_op {
 
 /* What all links of one owner have in common; read-only. */
 struct nr_link_settings {
-	const struct nr_remote *remote;
-	struct nr_client_wish wish;
+	struct nr_call call;   /* how to come to the remote */
 	uint64_t retry_ns;     /* how long requests wait for a remote that is gone; 0: they fail */
 	uint64_t pause_ns;     /* before the second attempt; doubled each time … */
 	uint64_t pause_max_ns; /* … up to this */
 	uint64_t timeout_ns;   /* a remote that owes answers and is silent for so long is gone; 0:
 			      * it may take its time */
-	unsigned connect_ms;   /* one attempt */
 
 	/* OP has ended; the link does not touch it any more. */
 	void (*finished)(struct nr_link *link, struct nr_link_op *op, int error);
@@ -88,6 +86,13 @@ void nr_link_destroy(struct nr_link *link);
  * thread.
  */
 void nr_link_give(struct nr_link *link, const struct nr_dialled *dialled);
+
+/* Writes that were answered on this link, for its owner to count; the link does not look. */
+struct nr_link_account {
+	uint64_t acked;   /* all so far */
+	uint64_t settled; /* of them: stable, or given up */
+};
+struct nr_link_account *nr_link_account(struct nr_link *link);
 
 struct nr_layer *nr_link_layer(const struct nr_link *link);
 

@@ -2,7 +2,8 @@
 /*
  * Fuzz target: a server's bytes into our client.
  *
- * Byte 0 chooses what is wished for, byte 1 how the input is cut.  The rest is what the
+ * If byte 0 is 'n', the input is a URI: it is understood or refused in words.  Otherwise
+ * byte 0 chooses what is wished for, byte 1 how the input is cut.  The rest is what the
  * server sends: negotiation, and when that has come to transmission, replies to
  * requests of every kind, whose cookies are small numbers.  Fed whole and in pieces,
  * both must come to the same end.  What is agreed is possible, and what is let through
@@ -11,6 +12,7 @@
 #include <errno.h>
 
 #include "nbdring/checked.h"
+#include "src/client/remote.h"
 #include "src/protocol/client-reply.h"
 #include "src/protocol/text.h"
 #include "tests/fuzz/fuzz.h"
@@ -186,6 +188,31 @@ static size_t answer(const struct nr_client_agreement *agreement, size_t cut, co
 	}
 }
 
+static void understand_uri(const uint8_t *data, size_t size)
+{
+	char *uri = fuzz_string(data, size);
+	struct nr_error error = { .code = 0 };
+	struct nr_remote remote;
+	int err;
+
+	nr_remote_init(&remote);
+	err = nr_remote_set_uri(&remote, uri, &error);
+	if (!err)
+		err = nr_remote_complete(&remote, &error);
+	if (!err) {
+		assert(remote.shown);
+		assert(nbd_text_ok((const uint8_t *)remote.export_name,
+				   strlen(remote.export_name)));
+		assert(remote.kind != NR_REMOTE_UNIX || remote.path[0]);
+		assert(remote.kind != NR_REMOTE_TCP || (remote.host && remote.port));
+	} else {
+		assert(error.code == err);
+		fuzz_check_error(&error);
+	}
+	nr_remote_clear(&remote);
+	free(uri);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct outcome whole, parts;
@@ -193,6 +220,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size < CHOICE_BYTES)
 		return 0;
+	if (data[0] == 'n') {
+		understand_uri(data, size);
+		return 0;
+	}
 	cut = 1 + data[1] % 40;
 	whole = negotiate(data[0], 0, data + CHOICE_BYTES, size - CHOICE_BYTES);
 	parts = negotiate(data[0], cut, data + CHOICE_BYTES, size - CHOICE_BYTES);

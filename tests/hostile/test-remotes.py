@@ -54,10 +54,11 @@ class Faults(RemoteCase):
     """What is acknowledged stays; clients see a delay, and flushes that tell of losses."""
 
     def test_a_remote_that_is_killed_and_started_again(self):
-        for workers in ("1", "2"):
+        for workers, words in (("1", ()), ("2", ()), ("2", ("connections=4",)),
+                               ("1", ("shared=false",))):
             with contextlib.ExitStack() as stack:
                 remote = stack.enter_context(Remote(self.socket, "file", self.disk))
-                proxy = stack.enter_context(Server("nbd", f"socket={self.socket}", *QUICK,
+                proxy = stack.enter_context(Server("nbd", f"socket={self.socket}", *QUICK, *words,
                                                    options=["-t", workers]))
                 verifiers = [v.start() for v in self.verify(proxy, {Err.EIO})]
                 for _ in range(5):
