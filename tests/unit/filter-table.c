@@ -53,6 +53,7 @@ static const struct filter_row rows[] = {
 	{ "short", "window=20us", TRANSPARENT, NULL, false, false, 0 },
 	{ "checkwrite", "", REFUSES, NULL, false, false, 0 },
 	{ "verify", "twin='memory $SIZE'", TRANSPARENT, NULL, true, false, 0 },
+	{ "retry-request", "", TRANSPARENT, NULL, false, false, 0 },
 	/* policy */
 	{ "limit", "limit=0", TRANSPARENT, NULL, false, false, 0 },
 	{ "ip", "", TRANSPARENT, NULL, false, false, 0 },
