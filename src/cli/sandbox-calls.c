@@ -320,7 +320,7 @@ static int allow_prctl(scmp_filter_ctx filter)
 
 	for (size_t i = 0; !err && i < COUNT(options); i++)
 		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
-				       SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)options[i]));
+				       SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)options[i], 0));
 	return err;
 }
 
@@ -334,7 +334,7 @@ static int allow_sockets(scmp_filter_ctx filter, const struct nr_sandbox *sandbo
 		return 0;
 	/* To the system log, when it was started again. */
 	err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2,
-			       SCMP_A0(SCMP_CMP_EQ, AF_UNIX),
+			       SCMP_A0(SCMP_CMP_EQ, AF_UNIX, 0),
 			       SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, SOCK_DGRAM));
 	return err ? err : allow(filter, "connect");
 }
