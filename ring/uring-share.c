@@ -27,13 +27,11 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "ring/uring.h"
 
-#define CACHESTAT 451                      /* the C library does not know it yet */
 #define STRETCH_BYTES ((size_t)256 * 1024) /* a socket takes about so much at once */
 #define STRETCH_ENTRIES 64u
 #define PIPE_BYTES (2 * (int)STRETCH_BYTES) /* data may lie across pages */
@@ -91,14 +89,37 @@ void nr_uring_share_init(struct nr_share *share)
 	make_pipe(share);
 }
 
+/* Does a splice of what is in PIPE see that the socket TO takes nothing more? */
+static bool sees_full_socket(int pipe, int to)
+{
+	static const char some[4096];
+
+	while (send(to, some, sizeof(some), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+		;
+	return splice(pipe, NULL, to, NULL, 1, SPLICE_F_NONBLOCK) < 0 && errno == EAGAIN;
+}
+
 /*
  * Before Linux 6.5, splice into a Unix socket took a lock that the peer has while it
  * receives: for as long as it likes, if it receives into memory that does not come.
- * Nothing tells which way the kernel does it; cachestat came with the same version.
+ * That way of the kernel's also puts a page behind what waits in a full socket, which
+ * the one that came after it refuses; so it is told by that.
  */
 bool nr_uring_share_unix(void)
 {
-	return syscall(CACHESTAT, -1, NULL, NULL, 0) == -1 && errno == EBADF;
+	int pair[2], pipe[2];
+	bool waits_for_none = false;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+		return false;
+	if (pipe2(pipe, O_CLOEXEC | O_NONBLOCK) == 0) {
+		waits_for_none = write(pipe[1], "", 1) == 1 && sees_full_socket(pipe[0], pair[0]);
+		close(pipe[0]);
+		close(pipe[1]);
+	}
+	close(pair[0]);
+	close(pair[1]);
+	return waits_for_none;
 }
 
 void nr_uring_share_begin(void)
