@@ -46,6 +46,7 @@ def _write(depth, **more):
 _LATENCY = _read(1, set="latency", medium="memory")
 _FIO = {**_read(32, set="fio", medium="memory"), "client": "fio"}
 _MIB = {"set": "large", "medium": "memory", "block": "1M"}
+_TLS = _read(32, set="tls", medium="memory")
 _PROXY = _read(32, set="proxy", medium="remote")
 _DIRECT = [("read, O_DIRECT", _read(32, medium="direct")),
            ("write, O_DIRECT", _write(32, medium="direct", set="direct"))]
@@ -101,6 +102,7 @@ BARS = [
         NBDKIT, "nbdkit"),
     Bar("1 MiB read through another server", {"set": "proxy", "medium": "remote", "block": "1M", "rw": "read"}, "requests_per_s", 2, NBDKIT,
         "nbdkit"),
+    Bar("4 KiB read over TLS, depth 32", _TLS, "server_cpu_us", 1 / 3, NBDKIT, "nbdkit"),
     Bar("10,000 idle connections, KiB each", {"kind": "idle", "wanted": 10000}, "rss", 4,
         whom="(as it is)"),
     Bar("1,000 busy connections, depth 8 each", _read(8, 1000, set="connections"),

@@ -99,7 +99,8 @@ class Nbdload(Client):
     @staticmethod
     def _export(server):
         exports = server.disk.exports
-        return (["--export", server.peer.export(server.disk)]
+        return ((["--tls"] if server.disk.tls else [])
+                + ["--export", server.peer.export(server.disk)]
                 + (["--exports", str(exports)] if exports else []))
 
     def hold_idle(self, server, count, warm):

@@ -29,6 +29,7 @@ class Disk:
     stretches: int = 4096  # spread: how many
     stretch: int = 4096  # spread: bytes of one
     exports: int = 0  # >0: a folder of so many files, each an export
+    tls: bool = False  # clients have to encrypt
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,19 @@ class Job:
     def pidfile(self):
         return self.base + ".pid"
 
+    @property
+    def certificates(self):
+        """The folder of a server's certificates, made when it is first asked for."""
+        folder = os.path.join(os.path.dirname(self.base), "certificates")
+        if not os.path.isdir(folder):
+            os.mkdir(folder)
+            maker = os.path.join(os.path.dirname(__file__), "../../tests/make-certificates.sh")
+            done = subprocess.run(["bash", maker, folder], capture_output=True, text=True,
+                                  check=False)
+            if done.returncode != 0:
+                raise Failed(f"certificates cannot be made: {done.stderr.strip()}")
+        return os.path.join(folder, "good")
+
 
 class Peer:
     name = ""
@@ -59,6 +73,7 @@ class Peer:
     only_sets = None  # None: all that ask for its media
     own_memory = True  # False: its `memory` is a file on /dev/shm
     folders = False  # can serve each file of a folder as an export
+    tls = False  # can encrypt
     durable = True  # what is flushed is on the disk
     extents = True  # tells clients where holes are
     daemon = False  # goes into the background
@@ -81,7 +96,8 @@ class Peer:
         return first_version_line(self.path, self.version_option)
 
     def serves(self, disk):
-        return disk.medium in self.media and (self.folders or not disk.exports)
+        return (disk.medium in self.media and (self.folders or not disk.exports)
+                and (self.tls or not disk.tls))
 
     def export(self, disk):
         """What a client asks for; with a folder, what its number is appended to."""
@@ -113,17 +129,23 @@ def _layer(job):
     return ["file"] + path + ([] if job.disk.medium == "cached" else ["cache=none"])
 
 
+def _tls(job):
+    """What nbdring and nbdkit have in common there."""
+    return (["--tls=require", f"--tls-certificates={job.certificates}"] if job.disk.tls else [])
+
+
 class Nbdring(Peer):
     name = "nbdring"
     media = MEDIA + ("remote",)
-    folders = True
+    folders = tls = True
     options = ["-t", "1"]
 
     def find(self, build):
         return built(build, "NBDRING", "nbdring")
 
     def command(self, job):
-        return [self.path, "-f", "-U", job.socket, "-P", job.pidfile] + self.options + _layer(job)
+        return ([self.path, "-f", "-U", job.socket, "-P", job.pidfile] + self.options + _tls(job)
+                + _layer(job))
 
 
 class NbdringAsInstalled(Nbdring):
@@ -157,14 +179,15 @@ class Nbdkit(Peer):
     name = "nbdkit"
     program = "nbdkit"
     media = MEDIA + ("remote",)
-    folders = True
+    folders = tls = True
     notes = {medium: "nbdkit has no O_DIRECT here: its cache=none reads through the page cache "
                      "and asks the kernel to drop the pages" for medium in ("direct", "loop")}
     most_busy = 256  # beyond, thousands of threads: see nbdkit -t 1
     threads = []
 
     def command(self, job):
-        return [self.path, "-f", "-U", job.socket, "-P", job.pidfile] + self.threads + _layer(job)
+        return ([self.path, "-f", "-U", job.socket, "-P", job.pidfile] + self.threads + _tls(job)
+                + _layer(job))
 
 
 class NbdkitOneThread(Nbdkit):
@@ -177,12 +200,17 @@ class QemuNbd(Peer):
     name = "qemu-nbd"
     program = "qemu-nbd"
     own_memory = False
+    tls = True
     notes = {"memory": "qemu-nbd has no memory of its own: a raw file on /dev/shm"}
 
     def command(self, job):
         cache = "none" if job.disk.medium in ("direct", "loop") else "writeback"
+        tls = [] if not job.disk.tls else [
+            "--object", f"tls-creds-x509,id=tls,dir={job.certificates},endpoint=server,"
+            "verify-peer=off", "--tls-creds", "tls"]
         return [self.path, "-f", "raw", "-t", "-e", "0", "-k", job.socket, "--pid-file",
-                job.pidfile, f"--cache={cache}", "--aio=io_uring", "--discard=unmap", job.path]
+                job.pidfile, f"--cache={cache}", "--aio=io_uring", "--discard=unmap", *tls,
+                job.path]
 
 
 class NbdServer(Peer):

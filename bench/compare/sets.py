@@ -150,6 +150,14 @@ def _by_fio(disk, quick):
             _row(disk, "randread", "4K", 32, 8, client="fio"))
 
 
+def _tls(disk):
+    return (_row(disk, "randread", "4K", 1),
+            _row(disk, "randread", "4K", 32, quick=True),
+            _row(disk, "randwrite", "4K", 32),
+            _row(disk, "read", "1M", 4, quick=True),
+            _row(disk, "write", "1M", 4))
+
+
 def _proxy(disk):
     """Through another server; from memory the same, to compare with."""
     return (_row(disk, "randread", "4K", 1),
@@ -202,6 +210,7 @@ SETS = {
     "latency": [Part("latency memory", _latency(MEMORY)), Part("latency cached", _latency(CACHED))],
     "fio": [Part("fio memory", _by_fio(MEMORY, True)), Part("fio cached", _by_fio(CACHED, False))],
     "proxy": [Part("proxy", _proxy(REMOTE)), Part("proxied memory", _proxy(MEMORY))],
+    "tls": [Part("tls", _tls(Disk("memory", tls=True)))],
     "connections": [Part("connections", _connections(), together=True)],
     "exports": [Part("exports", _exports(), together=True)],
     "sizes": [Part("sizes memory", _sizes("memory", 64 * TIB, "64 TiB"), together=True),

@@ -8,6 +8,8 @@
  */
 #include "bench/load/client.h"
 
+#include "bench/load/tls.h"
+
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -212,6 +214,24 @@ static bool go(struct client *c, const char *name, bool no_zeroes, struct client
 	}
 }
 
+/* From here on all is said through TLS. */
+static bool go_over_to_tls(struct client *c, const char *priority, struct client_error *error)
+{
+	bool accepted;
+	const char *why;
+	int fd;
+
+	if (!ask(c->fd, WIRE_OPT_STARTTLS, &accepted, error))
+		return false;
+	if (!accepted)
+		return fail(error, "TLS", "the server has none");
+	fd = tls_open(c->fd, priority, &why);
+	if (fd < 0)
+		return fail(error, "TLS", why);
+	c->fd = fd;
+	return true;
+}
+
 static bool handshake(struct client *c, const char *name, const struct options *o,
 		      struct client_error *error)
 {
@@ -231,7 +251,8 @@ static bool handshake(struct client *c, const char *name, const struct options *
 		c->style = REPLY_SIMPLE;
 		return export_name(c, name, server & WIRE_NO_ZEROES, error);
 	}
-	return agree_on_replies(c, o->replies, error) &&
+	return (!o->tls || go_over_to_tls(c, o->tls, error)) &&
+	       agree_on_replies(c, o->replies, error) &&
 	       go(c, name, server & WIRE_NO_ZEROES, error);
 }
 

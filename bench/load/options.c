@@ -82,6 +82,12 @@ static void set_replies(struct options *o, const struct row *row, const char *ar
 	o->replies = (enum reply_style)row->min;
 }
 
+static void set_tls(struct options *o, const struct row *row, const char *arg)
+{
+	(void)row;
+	o->tls = arg ? arg : "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM";
+}
+
 static void set_seconds(struct options *o, const struct row *row, const char *arg)
 {
 	char *end;
@@ -150,6 +156,9 @@ static const struct row table[] = {
 	{ "structured", NULL, set_replies, 0, REPLY_STRUCTURED, 0,
 	  "insist on structured replies (default: taken if offered)" },
 	{ "extended", NULL, set_replies, 0, REPLY_EXTENDED, 0, "insist on extended headers" },
+	{ "tls", "[=PRIORITY]", set_tls, 0, ANY_U64,
+	  "TLS, believing every server; which, as GnuTLS writes it (default: 1.3 with\n"
+	  "AES-128-GCM)" },
 	{ "offset-range", "BYTES", set_u64, FIELD(range_offset), ANY_U64,
 	  "where the part of the export to use begins (default 0)" },
 	{ "size", "BYTES", set_u64, FIELD(range_size), 1, UINT64_MAX,

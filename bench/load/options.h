@@ -15,6 +15,7 @@ struct options {
 	const char *export_name; /* NULL: the one in the URI, else "" */
 	unsigned exports;        /* >0: the connections take turns among so many, NAME0 and on */
 	enum reply_style replies;
+	const char *tls; /* GnuTLS priority; NULL: no TLS */
 
 	unsigned connections;
 	unsigned depth; /* per connection */

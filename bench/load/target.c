@@ -1,7 +1,7 @@
 /*
  * From the word the user typed to a socket address: a path, HOST[:PORT], or an NBD URI
- * (nbd://host:port/export, nbd+unix:///export?socket=path; %XX is undone). No TLS: the
- * tool measures servers, and encrypting in the client would hide them.
+ * (nbd://host:port/export, nbd+unix:///export?socket=path; %XX is undone). TLS is
+ * an option, not a scheme.
  */
 #include "bench/load/target.h"
 

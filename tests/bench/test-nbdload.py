@@ -72,6 +72,29 @@ class Blocks(unittest.TestCase):
         self.assertIn("--stride", common.refusal("./none", "--stride", "1K"))
 
 
+class Tls(unittest.TestCase):
+    def test_the_same_is_said_encrypted(self):
+        with tempfile.TemporaryDirectory() as folder:
+            maker = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..",
+                                 "make-certificates.sh")
+            subprocess.run(["bash", maker, folder], check=True, capture_output=True)
+            try:
+                with common.served("--tls=require", f"--tls-certificates={folder}/good", "memory",
+                                   "4M") as (sock, _):
+                    report = common.nbdload(sock, "--tls", "--rw", "randrw", "--verify",
+                                            "--block-size", "20K", "--depth", "8",
+                                            "--connections", "3", "--requests", "900")
+            except AssertionError as error:
+                if "without TLS" in str(error):
+                    self.skipTest("built without TLS")
+                raise
+        self.assertEqual((900, 0), (report["requests"], report["mismatches"]))
+
+    def test_a_server_without_it_is_an_error(self):
+        with common.served("memory", "1M") as (sock, _):
+            self.assertIn("TLS", common.refusal(sock, "--tls", "--requests", "1"))
+
+
 class Exports(unittest.TestCase):
     def test_connections_take_turns_among_them(self):
         with tempfile.TemporaryDirectory() as folder:

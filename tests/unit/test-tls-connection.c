@@ -77,6 +77,8 @@ static struct nr_layer_type disk = {
 
 static struct nr_plan_layer layers[] = { { .type = &disk } };
 
+static unsigned patience; /* seconds for negotiation; 0: as usual */
+
 struct host {
 	struct nr_plan plan;
 	struct nr_tls_store *store;
@@ -88,6 +90,7 @@ static void start(struct host *host, unsigned workers, enum nr_tls_mode mode)
 	struct nr_server_config config = { .plan = &host->plan,
 					   .handshake = { .flags_mask = 0xffff, .tls = mode },
 					   .workers = workers,
+					   .handshake_seconds = patience,
 					   .grace_seconds = 10 };
 	struct nr_error error = { 0 };
 
@@ -159,6 +162,21 @@ static void say(struct client *c, const void *data, size_t length, size_t piece)
 		assert_true(made > 0);
 		wire_send(c, cipher, made, piece);
 	}
+}
+
+/* Two records, sent at once. */
+static void say_both(struct client *c, const void *one, size_t length, const void *other,
+		     size_t other_length)
+{
+	static uint8_t cipher[100000];
+	struct nr_tls_cursor cursor = { 0, 0 };
+	size_t made = nr_tls_encrypt(c->tls, &(struct iovec){ (void *)(uintptr_t)one, length }, 1,
+				     &cursor, cipher, sizeof(cipher));
+
+	cursor = (struct nr_tls_cursor){ 0, 0 };
+	made += nr_tls_encrypt(c->tls, &(struct iovec){ (void *)(uintptr_t)other, other_length }, 1,
+			       &cursor, cipher + made, sizeof(cipher) - made);
+	wire_send(c, cipher, made, SIZE_MAX);
 }
 
 /* True: LENGTH bytes have come.  False: the server has said goodbye before. */
@@ -342,6 +360,42 @@ static void requests_behind_the_handshake_move_along(void **state)
 	disk.placement = NR_SPREAD;
 }
 
+/*
+ * More than the window holds, and the beginning of a further record: plaintext, what the
+ * library has, and ciphertext go along.
+ */
+static void what_is_not_decrypted_yet_moves_along(void **state)
+{
+	static struct client c[4];
+	static uint8_t first[16 + NBD_REQUEST_BYTES + 6000], second[4 * NBD_REQUEST_BYTES];
+	struct host host;
+	uint8_t *p;
+
+	disk.placement = NR_HOME;
+	start(&host, 2, NR_TLS_REQUIRED);
+	p = put_option(first, NBD_OPT_EXPORT_NAME, 0);
+	memset(put_request(p, NBD_CMD_WRITE, 1, 0, 6000), 0x77, 6000);
+	p = second;
+	for (unsigned i = 2; i < 6; i++)
+		p = put_request(p, NBD_CMD_READ, i, 0, 512);
+	for (unsigned i = 0; i < 4; i++) {
+		uint8_t in[10];
+
+		connect_to(&c[i], &host);
+		begin_tls(&c[i], SIZE_MAX);
+		flush_output(&c[i], c[i].tls, SIZE_MAX);
+		say_both(&c[i], first, sizeof(first), second, sizeof(second));
+		assert_true(hear(&c[i], in, sizeof(in)));
+		hear_reply(&c[i], 1, 0, 0);
+		for (unsigned k = 2; k < 6; k++)
+			hear_reply(&c[i], k, 0, 512);
+	}
+	for (unsigned i = 0; i < 4; i++)
+		hang_up(&c[i]);
+	end(&host);
+	disk.placement = NR_SPREAD;
+}
+
 /* Whatever the pieces: all that was written is read, and what was refused is skipped. */
 static void writes_of_any_kind_leave_the_stream_in_step(void **state)
 {
@@ -434,6 +488,29 @@ static void clients_that_vanish_in_the_handshake(void **state)
 	}
 	assert_serves(&host);
 	end(&host);
+}
+
+/* Half of what it should say, and then nothing. */
+static void a_client_that_stalls_in_the_handshake(void **state)
+{
+	static struct client c;
+	struct nr_tls_session *session = new_session();
+	struct host host;
+	size_t length;
+	const uint8_t *hello;
+	uint8_t byte;
+
+	patience = 1;
+	start(&host, 1, NR_TLS_REQUIRED);
+	connect_to(&c, &host);
+	ask_for_tls(&c);
+	hello = nr_tls_output(session, &length);
+	wire_send(&c, hello, length / 2, SIZE_MAX);
+	assert_int_equal(wire_receive(&c, &byte, 1), 0);
+	hang_up(&c);
+	nr_tls_session_destroy(session);
+	end(&host);
+	patience = 0;
 }
 
 /* No answer but an alert, and the end. */
@@ -546,9 +623,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(requests_behind_the_handshake_move_along),
+		cmocka_unit_test(what_is_not_decrypted_yet_moves_along),
 		cmocka_unit_test(writes_of_any_kind_leave_the_stream_in_step),
 		cmocka_unit_test(many_small_requests_in_a_record),
 		cmocka_unit_test(clients_that_vanish_in_the_handshake),
+		cmocka_unit_test(a_client_that_stalls_in_the_handshake),
 		cmocka_unit_test(garbage_instead_of_tls),
 		cmocka_unit_test(the_server_says_goodbye),
 		cmocka_unit_test(a_client_may_say_goodbye_to_tls_alone),
