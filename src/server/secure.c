@@ -119,6 +119,24 @@ static void step_done(struct nr_job *job)
 	nr_shard_activate(c->shard, c);
 }
 
+/*
+ * The next step of the handshake: on the threads for it, unless this is the worker's only
+ * connection and there is nobody whom the computing would keep waiting.
+ */
+static void begin_step(struct nr_connection *c)
+{
+	struct nr_secure *s = c->secure;
+
+	s->step = (struct nr_job){ .run = step, .done = step_done, .home = c->shard->ring };
+	s->stepping = true;
+	if (atomic_load_explicit(&c->shard->connection_count, memory_order_relaxed) > 1) {
+		nr_offload_submit(nr_server_tls_threads(c->shard->server), &s->step);
+	} else {
+		step(&s->step);
+		step_done(&s->step);
+	}
+}
+
 static void log_peer(struct nr_connection *c)
 {
 	const struct nr_tls_session *session = c->secure->session;
@@ -140,9 +158,7 @@ bool nr_secure_advance(struct nr_connection *c)
 	case NR_TLS_HANDSHAKING:
 		if (s->input_head == s->input_tail)
 			return false;
-		s->stepping = true;
-		s->step = (struct nr_job){ .run = step, .done = step_done, .home = c->shard->ring };
-		nr_offload_submit(nr_server_tls_threads(c->shard->server), &s->step);
+		begin_step(c);
 		return false;
 	case NR_TLS_FAILED:
 		nr_secure_fail(c);

@@ -7,8 +7,9 @@
  *   socket --recv--> input block --decrypt--> window, payload --> receive.c
  *   send.c --entries--> encrypt --> output block --send--> socket
  *
- * The handshake computes for up to milliseconds, so its steps run on threads of their
- * own (nr_server_tls_threads); while one does, nothing else touches the session.
+ * The handshake computes for up to milliseconds, so where a worker has other connections
+ * its steps run on threads of their own (nr_server_tls_threads); while one does, nothing
+ * else touches the session.
  *
  * A part of the connection, and of its thread.  An idle connection holds no block.
  */
