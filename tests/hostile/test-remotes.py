@@ -6,9 +6,11 @@ byte of the remote's disk, below it.
 """
 
 import contextlib
+import os
 import pathlib
 import select
 import shutil
+import signal
 import struct
 import tempfile
 import unittest
@@ -188,6 +190,21 @@ class Faults(RemoteCase):
             remote.start()
             self.assertEqual(client.read(0, 512), bytes(512))
 
+    def test_a_program_that_dies_is_started_again(self):
+        program = hostile.harness.server_command()[0]
+        with Server("nbd", f"command={program}", "arg=--single", "arg=file", f"arg={self.disk}",
+                    *QUICK) as proxy, proxy.connect() as client:
+            client.negotiate()
+            client.write(0, b"x" * 4096)
+            self.flush(client)
+            child = pathlib.Path(f"/proc/{proxy.pid}/task/{proxy.pid}/children")
+            for _ in range(3):
+                pids = [int(pid) for task in child.parents[1].iterdir()
+                        for pid in (task / "children").read_text().split()]
+                self.assertEqual(len(pids), 1)
+                os.kill(pids[0], signal.SIGKILL)
+                self.assertEqual(client.read(0, 4096), b"x" * 4096)
+
     def test_the_server_ends_though_its_remote_is_gone(self):
         with Remote(self.socket, "file", self.disk) as remote:
             with Server("nbd", f"socket={self.socket}") as proxy:
@@ -302,6 +319,36 @@ class Lies(RemoteCase):
         for number in range(5):
             self.assertEqual(client.read(number * 512, 512), bytes(512))
         self.assertEqual(liar.connections, 2)
+
+    def test_answers_that_break_off_are_asked_for_again(self):
+        """Nothing of the first half of an answer is left when the whole comes."""
+        def answer(liar, sock, command, flags, cookie, offset, length, payload):
+            half = length // 2
+            if liar.connections == 1 and command == 0:
+                sock.sendall(structured(1, cookie, struct.pack(">Q", offset) + b"x" * half, False))
+                return True
+            if liar.connections == 2 and command == 0:
+                # In the middle of a chunk, the second half first.
+                sock.sendall(structured(1, cookie, struct.pack(">Q", offset + half) +
+                                        b"y" * half, False)[:-5])
+                return True
+            if liar.connections == 3 and command == 7:
+                sock.sendall(structured(5, cookie, struct.pack(">IIIII", 1, 512, 0, 512, 3))[:-9])
+                return True
+            if command == 0:
+                sock.sendall(structured(1, cookie, struct.pack(">Q", offset) + b"z" * length))
+            else:
+                liar.well(sock, command, cookie, offset, length)
+
+        liar, proxy, client = self.proxied(answer)
+        for length in (1024, 262144):
+            liar.connections = 0 if length > 1024 else liar.connections
+            client.read(0, length)
+            self.assertEqual(client.read(0, length), b"z" * length)
+        liar.connections = 2
+        with proxy.connect() as mapped:
+            mapped.negotiate(mode=hostile.Mode.STRUCTURED, contexts=[b"base:allocation"])
+            self.assertEqual([tuple(e) for e in mapped.block_status(0, 4096)], [(4096, 3)])
 
     def test_maps_that_make_no_sense(self):
         lies = {
