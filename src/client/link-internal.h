@@ -95,7 +95,8 @@ struct nr_link {
 	struct nr_link_cipher cipher_in, cipher_out; /* TLS */
 	struct iovec cipher_vector;
 	struct nr_tls_cursor sealed; /* of `vector`, what has been encrypted */
-	bool splices;                /* the kernel moves the socket's pages into pipes */
+	bool splices;                /* the kernel moves the socket's pages into pipes … */
+	bool waits;                  /* … and would wait for them if it were let */
 	struct nr_link_window window;
 	struct nr_link_payload payload;
 

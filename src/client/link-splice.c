@@ -3,11 +3,10 @@
  * Long answers of a link that are not copied at all: the kernel moves the pages they
  * came in from the socket into a pipe, and the server moves them on from there.
  *
- * That takes a socket whose pages can be taken (a Unix one: see nr_link_splice_init), a
- * client that can be given a pipe, and nothing of the payload in the window.  So while
- * long answers are owed, the window receives headers only, and the rest stays in the
- * socket.  What is left over, because a pipe is full or there is none, is received into
- * the window as ever.
+ * That takes a socket whose pages can be taken, a client that can be given a pipe, and
+ * nothing of the payload in the window.  So while long answers are owed, the window
+ * receives headers only, and the rest stays in the socket.  What is left over, because a
+ * pipe is full or there is none, is received into the window as ever.
  *
  * splice(2) is a plain call that does not wait; the ring tells when there is more.
  */
@@ -31,13 +30,32 @@ void nr_link_splice_init(struct nr_link *link)
 	int family = 0;
 	socklen_t size = sizeof(family);
 
-	/*
-	 * A TCP socket is spliced from without waiting only if it never waits, and one
-	 * that never waits is of no use to the ring.
-	 */
-	link->splices = !link->tls &&
-			getsockopt(link->fd, SOL_SOCKET, SO_DOMAIN, &family, &size) == 0 &&
-			family == AF_UNIX;
+	link->splices = false;
+	if (link->tls || getsockopt(link->fd, SOL_SOCKET, SO_DOMAIN, &family, &size) < 0)
+		return;
+	link->splices = family == AF_UNIX || family == AF_INET || family == AF_INET6;
+	link->waits = family != AF_UNIX;
+}
+
+/*
+ * As much as has come, up to LENGTH, into the pipe.  A TCP socket does not look at
+ * SPLICE_F_NONBLOCK, only at its own flag; that is not left set, because the ring would
+ * have to ask again where it can wait.
+ */
+static ssize_t splice_some(const struct nr_link *link, int fill, uint64_t length)
+{
+	ssize_t bytes;
+	int error;
+
+	if (link->waits)
+		(void)fcntl(link->fd, F_SETFL, O_NONBLOCK);
+	bytes = splice(link->fd, NULL, fill, NULL, length, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+	if (link->waits) {
+		error = errno;
+		(void)fcntl(link->fd, F_SETFL, 0);
+		errno = error;
+	}
+	return bytes;
 }
 
 uint32_t nr_link_splice_header(const struct nr_link *link)
@@ -131,8 +149,7 @@ bool nr_link_splice(struct nr_link *link, bool polled)
 		return false;
 	}
 	for (;;) {
-		ssize_t bytes = splice(link->fd, NULL, p->fill, NULL, p->left,
-				       SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+		ssize_t bytes = splice_some(link, p->fill, p->left);
 
 		if (bytes < 0 && errno == EINTR)
 			continue;

@@ -74,6 +74,26 @@ class Faults(RemoteCase):
                     file.truncate(0)
                     file.truncate(2 * BLOCKS * 4096)
 
+    def test_long_answers_while_the_way_to_the_remote_breaks(self):
+        """Long enough not to be copied: over TCP, where it is cut, and over a Unix socket."""
+        with Remote(self.socket, "file", self.disk) as remote, Wire(self.socket) as wire:
+            for where, hurt in ((("hostname=127.0.0.1", f"port={wire.port}"), wire.cut),
+                                ((f"socket={self.socket}",), remote.kill)):
+                with Server("nbd", *where, *QUICK) as proxy:
+                    verifier = Verifier(proxy.connect, 3, 40, size=96 * 1024,
+                                        tolerate={Err.EIO}).start()
+                    for _ in range(5):
+                        verifier.go_on(60)
+                        hurt()
+                        pause(0.1)
+                        wire.heal()
+                        if not remote.process:
+                            remote.start()
+                    self.check([verifier], 60)
+                with self.disk.open("r+b") as file:
+                    file.truncate(0)
+                    file.truncate(2 * BLOCKS * 4096)
+
     def test_a_network_that_is_cut_for_five_seconds(self):
         with Remote(self.socket, "file", self.disk), Wire(self.socket) as wire, \
                 Server("nbd", "hostname=127.0.0.1", f"port={wire.port}", *QUICK) as proxy:
