@@ -235,6 +235,31 @@ class Faults(RemoteCase):
                     remote.kill()
 
 
+class Greed(RemoteCase):
+
+    def test_clients_that_do_not_fetch_their_answers_hold_up_nobody(self):
+        """Answers lie in windows that are larger than they; a slow client holds little."""
+        with Remote(self.socket, "memory", "8M"), \
+                Server("nbd", f"socket={self.socket}", options=["-t", "1"]) as proxy, \
+                contextlib.ExitStack() as stack:
+            good = stack.enter_context(proxy.connect())
+            good.negotiate()
+            for at in range(0, 8 << 20, 1 << 20):
+                good.write(at, bytes([at >> 20]) * (1 << 20))
+            for number in range(48):
+                greedy = stack.enter_context(proxy.connect())
+                greedy.negotiate()
+                size = (4096, 32768)[number % 2]
+                for each in range(60):
+                    greedy.submit(Cmd.READ, (number * 60 + each) * size % (4 << 20), size)
+                at = number % 8 << 20
+                self.assertEqual(good.read(at, 1 << 20), bytes([at >> 20]) * (1 << 20))
+            for number in range(200):
+                good.write(7 << 20, bytes([number]) * 4096)
+                self.assertEqual(good.read(7 << 20, 4096), bytes([number]) * 4096)
+            self.assertLess(Peak(proxy).kib(), hostile.bound_kib(1, 49, 49 * 60))
+
+
 class Lies(RemoteCase):
     """A remote that breaks the protocol gets nobody into trouble but itself."""
 
