@@ -173,7 +173,9 @@ for mask in none multi-conn; do
 	[ "$mask" = none ] || filter=(--filter=mask)
 	words=()
 	[ "$mask" = none ] || words=("mask=$mask")
-	start_server -t 1 "${filter[@]}" --filter=log memory 8M "${words[@]}" "logfile=$WORK/many.$mask"
+	# It takes its time, so that requests are under way together.
+	start_server -t 1 "${filter[@]}" --filter=log --filter=delay memory 8M "${words[@]}" \
+		rdelay=100ms "logfile=$WORK/many.$mask"
 	remote=$PID
 	start_server -t 1 nbd "socket=$SOCK" connections=4
 	"$PYTHON" - "$URI" <<'CHECK' || fail "the client"
