@@ -41,13 +41,29 @@ static const struct nr_param params[] = {
 		.fallback = "ignore",
 		.choices = discards,
 		.value = "MODE",
-		.help = "Whether trimming and zeroing give space back",
+		.help = "Whether trimming gives space back",
 		.manual = "=over 4\n\n"
 			  "=item B<ignore>, B<off>\n\n"
 			  "Clients may trim, but nothing comes of it, and what they zero stays\n"
 			  "allocated.  So a disk keeps the space that it once had.\n\n"
 			  "=item B<unmap>, B<on>\n\n"
 			  "Both are done as clients ask.\n\n"
+			  "=back",
+	},
+	{
+		.name = "detect-zeroes",
+		.type = NR_PARAM_CHOICE,
+		.offset = offsetof(struct discard_filter, detect),
+		.fallback = "off",
+		.choices = detects,
+		.value = "MODE",
+		.help = "Whether writes of zeroes become requests to zero",
+		.manual = "=over 4\n\n"
+			  "=item B<ignore>, B<off>\n\n"
+			  "Clients may trim, but nothing comes of it.  Zeroing makes holes where\n"
+			  "clients allow it; the filter B<nozero> can forbid that.\n\n"
+			  "=item B<unmap>, B<on>\n\n"
+			  "What clients trim is given back.\n\n"
 			  "=back",
 	},
 	{
@@ -129,8 +145,6 @@ static void discard_submit(struct nr_layer *layer, struct nr_request *req)
 		nr_finish(layer, req, 0);
 		return;
 	}
-	if (req->operation == NR_ZERO && ignores(d))
-		req->flags |= NR_NO_HOLE;
 	if (req->operation == NR_WRITE && d->detect != DETECT_OFF &&
 	    layer->below->traits.support[NR_CAP_ZERO] == NR_NATIVE && writes_zeroes(req)) {
 		req->operation = NR_ZERO;
