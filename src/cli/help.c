@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "src/cli/qemu.h"
 #include "src/stack/params-text.h"
 #include "src/stack/params.h"
 
@@ -159,8 +160,8 @@ static int manual(FILE *to, const char *name, const struct nr_catalog *catalog,
 {
 	const struct nr_layer_type *const *both[] = { catalog->backends, catalog->filters };
 
-	if (strcmp(name, "nbdring") == 0) {
-		nr_options_manual(to, &nr_option_set);
+	if (strcmp(name, "nbdring") == 0 || strcmp(name, "qemu-nbd") == 0) {
+		nr_options_manual(to, name[0] == 'n' ? &nr_option_set : &nr_qemu_option_set);
 		return 0;
 	}
 	for (int i = 0; i < 2; i++) {

@@ -138,8 +138,7 @@ static int refuse(int err, const char *host, const char *port, const char *inter
 				    port, host);
 	if (err == -EADDRNOTAVAIL)
 		return nr_error_set(error, err,
-				    "%s is no address of this machine; give one that is with -i",
-				    host);
+				    "%s is no address of this machine; give one that is", host);
 	if (err == -EACCES)
 		return nr_error_set(error, err,
 				    "TCP port %s of %s is for root only; give one above 1023 with "

@@ -145,6 +145,8 @@ int nr_sockets_open(struct nr_sockets *listeners, const struct nr_options *optio
 		listeners->item[i].tls_psk = options->tls_psk;
 	}
 	if (err) {
+		if (options->listen_error)
+			nr_error_prefix(error, "%s", options->listen_error);
 		nr_sockets_remove(listeners);
 		nr_sockets_free(listeners);
 	}

@@ -13,6 +13,7 @@
 #include "src/cli/help.h"
 #include "src/cli/layers.h"
 #include "src/cli/options.h"
+#include "src/cli/qemu.h"
 #include "src/cli/serve.h"
 #include "src/cli/words.h"
 #include "src/log/log.h"
@@ -69,9 +70,14 @@ static int serve(const struct nr_options *options, struct nr_error *error)
 }
 
 /* A full disk or a closed pipe must not look like success. */
-static int inform(const struct nr_options *options, struct nr_error *error)
+static int inform(const struct nr_options *options, bool as_qemu, struct nr_error *error)
 {
-	int err = nr_inform(stdout, options, &catalog, error);
+	int err = 0;
+
+	if (as_qemu)
+		nr_qemu_inform(stdout, options);
+	else
+		err = nr_inform(stdout, options, &catalog, error);
 
 	if (!err && (fflush(stdout) || ferror(stdout)))
 		err = nr_error_set(error, -1, "standard output cannot be written");
@@ -81,13 +87,19 @@ static int inform(const struct nr_options *options, struct nr_error *error)
 int main(int argc, char **argv)
 {
 	struct nr_error error = { .code = 0 };
+	bool as_qemu = nr_qemu_is_name(argv[0]);
 	struct nr_options options;
-	int status = 1;
+	int status = 1, err;
 
-	if (nr_options_parse(&options, argc, argv, &error) == 0) {
-		nr_log_identify("nbdring", options.name);
+	if (as_qemu)
+		nr_log_identify("qemu-nbd", NULL);
+	err = as_qemu ? nr_qemu_parse(&options, argc, argv, &error)
+		      : nr_options_parse(&options, argc, argv, &error);
+	if (!err) {
+		if (options.name)
+			nr_log_identify("nbdring", options.name);
 		status = options.action == NR_ACTION_SERVE ? serve(&options, &error)
-							   : inform(&options, &error);
+							   : inform(&options, as_qemu, &error);
 	}
 	if (error.code)
 		fprintf(stderr, "%s: %s\n", nr_log_who(), error.text);

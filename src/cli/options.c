@@ -50,6 +50,9 @@ void nr_options_free(struct nr_options *options)
 	free(options->access_rules.item);
 	free(options->filters.item);
 	free(options->words.item);
+	free(options->qemu.bitmaps.item);
+	free(options->qemu.objects.item);
+	free(options->qemu.traces.item);
 	nr_arguments_free(&options->arguments);
 	memset(options, 0, sizeof(*options));
 }

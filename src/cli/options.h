@@ -17,6 +17,7 @@
 #include "nbdring/error.h"
 #include "nbdring/param.h"
 #include "src/cli/arguments.h"
+#include "src/cli/qemu-options.h"
 
 /* What the command is to do. */
 enum nr_action {
@@ -48,6 +49,7 @@ struct nr_options {
 	unsigned family;              /* AF_UNSPEC, AF_INET, AF_INET6 */
 	struct nr_strings vsocks;     /* --vsock=PORT, --vsock=CID:PORT */
 	unsigned ports_are_vsock;     /* --vsock: those of -p, and the default one */
+	const char *listen_error;     /* what begins a message about listening; NULL: none */
 	unsigned single;              /* -s */
 	unsigned print_uri;
 
@@ -93,6 +95,8 @@ struct nr_options {
 	const char *tls_psk;          /* file, absolute; NULL: none */
 	const char *tls_priority;     /* NULL: the default */
 	unsigned tls_verify_peer;
+
+	struct nr_qemu_options qemu; /* where the command is qemu-nbd */
 
 	const char *manual_of;   /* --manual */
 	struct nr_strings words; /* the rest: backend, key=value, bare words */

@@ -5,7 +5,8 @@
  * The lines of the input are the words behind the program's name.  They go all the way
  * that a start goes before something is opened: options, layers, parameters of each
  * layer, and what its `check` makes of them; or the answer to --help and its kin.  Each
- * word is taken for a stack within a stack as well, and the whole for a file of words.
+ * word is taken for a stack within a stack as well, and the whole for a file of words
+ * and for one of qemu's images.
  * Modules are never loaded, files of words never opened.
  */
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #include "src/cli/layers.h"
 #include "src/cli/modules.h"
 #include "src/cli/options.h"
+#include "src/cli/qemu-image.h"
 #include "src/cli/words.h"
 #include "src/stack/stack.h"
 #include "tests/fuzz/fuzz.h"
@@ -156,6 +158,34 @@ static void try_file(const uint8_t *data, size_t size)
 	free(text);
 }
 
+static void check_image(const char *text, const char *format, bool as_options)
+{
+	struct nr_qemu_image image;
+	struct nr_error error = { 0 };
+
+	if (nr_qemu_image_read(&image, text, format, as_options, &error))
+		fuzz_check_error(&error);
+	else
+		assert(image.path);
+	nr_qemu_image_free(&image);
+}
+
+/* As the name of an image, as options of one, and as JSON. */
+static void try_image(const uint8_t *data, size_t size)
+{
+	static const char start[] = "json:";
+	char *text = fuzz_string(data, size), *json = malloc(strlen(text) + sizeof(start));
+
+	assert(json);
+	memcpy(json, start, strlen(start));
+	memcpy(json + strlen(start), text, strlen(text) + 1);
+	check_image(text, "raw", true);
+	check_image(text, NULL, false);
+	check_image(json, NULL, false);
+	free(json);
+	free(text);
+}
+
 /* Would a file of words be opened? */
 static bool names_words(const struct command_line *line)
 {
@@ -193,6 +223,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (int i = 1; i < line.count; i++)
 		try_words(line.word[i]);
 	try_file(data, size);
+	try_image(data, size);
 	/* getopt puts them into another order. */
 	memcpy(words, line.word, sizeof(words));
 	if (names_words(&line)) {

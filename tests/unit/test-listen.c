@@ -469,8 +469,8 @@ static void impossible_addresses(void **state)
 	struct nr_error error;
 
 	assert_int_equal(open_with(&listeners, &options, &error), -EADDRNOTAVAIL);
-	assert_string_equal(error.text, "192.0.2.1 is no address of this machine; give one that is "
-					"with -i");
+	assert_string_equal(error.text,
+			    "192.0.2.1 is no address of this machine; give one that is");
 	addresses[0] = "127.0.0.1";
 	ports[0] = "no-such-service";
 	assert_int_equal(open_with(&listeners, &options, &error), -EINVAL);
