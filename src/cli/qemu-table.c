@@ -120,14 +120,16 @@ static const struct nr_option rows[] = {
 		.group = NR_OPTIONS_CLIENTS, .kind = NR_OPTION_TEXT,
 		.offset = FIELD(qemu.tls_creds),
 		.help = "the object with the credentials of TLS, which is required then",
-		.manual = "See B<--object>.",
+		.manual = "Require TLS, with the credentials of the object I<ID> (B<--object>).",
 	},
 	{
 		.name = "tls-authz", .value = "ID",
 		.group = NR_OPTIONS_CLIENTS, .kind = NR_OPTION_TEXT,
 		.offset = FIELD(qemu.tls_authz),
 		.help = "the object that says which clients' certificates are let in",
-		.manual = "See B<--object>.",
+		.manual =
+"Let in clients that the object I<ID> allows (B<--object>).  What they are told otherwise\n"
+"is that there is no such export.",
 	},
 	{
 		.name = "tls-hostname", .value = "NAME",
@@ -141,7 +143,24 @@ static const struct nr_option rows[] = {
 		.group = NR_OPTIONS_CLIENTS, .kind = NR_OPTION_LIST, .offset = FIELD(qemu.objects),
 		.help = "an object that other options refer to",
 		.manual =
-"An object that other options refer to.  Refused as long as B<--tls-creds> is.",
+"An object that other options refer to by its I<ID>:\n\n"
+"=over 4\n\n"
+"=item B<tls-creds-x509,id=>I<ID>B<,endpoint=server,dir=>I<FOLDER>\n\n"
+"For B<--tls-creds>: F<ca-cert.pem>, F<server-cert.pem>, F<server-key.pem> and, if there is\n"
+"one, F<ca-crl.pem> in I<FOLDER>.  Clients have to show a certificate that the CA has\n"
+"signed, unless C<verify-peer=no> is added.  C<priority> is supported, C<sanity-check>\n"
+"accepted without effect, C<passwordid> refused.\n\n"
+"=item B<tls-creds-psk,id=>I<ID>B<,endpoint=server,dir=>I<FOLDER>\n\n"
+"For B<--tls-creds>: the keys in I<FOLDER>F</keys.psk>.\n\n"
+"=item B<authz-simple,id=>I<ID>B<,identity=>I<NAME>\n\n"
+"For B<--tls-authz>: only clients with this name in their certificate are let in.  Commas\n"
+"in I<NAME> are doubled.\n\n"
+"=item B<authz-list,id=>I<ID>B<,policy=deny,rules.0.match=>I<NAME>B<,rules.0.policy=allow>...\n\n"
+"For B<--tls-authz>: the first rule with the client's name decides, or the policy behind\n"
+"them.  Only C<format=exact> is supported.\n\n"
+"=item B<secret>, B<tls-creds-anon>, B<authz-list-file>, B<authz-pam>\n\n"
+"Accepted, and refused where an option uses them.\n\n"
+"=back",
 	},
 	{
 		.name = "format", .letter = 'f', .value = "FORMAT",

@@ -18,6 +18,7 @@
 #include "nbdring/checked.h"
 #include "src/cli/listen-internal.h"
 #include "src/cli/qemu-image.h"
+#include "src/cli/qemu-objects.h"
 #include "src/stack/params-path.h"
 #include "src/stack/params.h"
 
@@ -117,16 +118,6 @@ static int refuse_image(const struct nr_qemu_options *q, struct nr_error *error)
 	if (q->bitmaps.count)
 		return nr_error_set(error, -ENOENT, "Bitmap '%s' is not found", q->bitmaps.item[0]);
 	return 0;
-}
-
-static int refuse_tls(const struct nr_qemu_options *q, struct nr_error *error)
-{
-	const char *id = q->tls_creds;
-
-	if (!id)
-		return 0;
-	return nr_error_set(error, -ENOTSUP, "Failed to get TLS creds: '%s' is not possible here",
-			    id);
 }
 
 /* Where to listen. */
@@ -448,7 +439,7 @@ static int translate(struct nr_options *options, struct nr_error *error)
 	if (!err)
 		err = check_modes(q->cache, q->aio, q->discard, q->detect_zeroes, error);
 	if (!err)
-		err = refuse_tls(q, error);
+		err = nr_qemu_set_tls(options, error);
 	if (!err)
 		err = set_listeners(options, error);
 	if (!err)

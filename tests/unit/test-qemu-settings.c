@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "src/cli/qemu-image.h"
+#include "src/cli/qemu-objects.h"
 #include "src/cli/qemu-settings.h"
 #include "src/cli/qemu.h"
 
@@ -238,6 +239,27 @@ static void settings_of_images(void **state)
 	nr_qemu_image_free(&image);
 }
 
+/* The other way round, and every character is meant as it is. */
+static void rules_of_access(void **state)
+{
+	static const struct {
+		const char *identity, *rule;
+	} cases[] = {
+		{ "CN=laptop", "allow subject=\"CN=laptop\"" },
+		{ "C=GB,O=A b,CN=laptop", "allow subject=\"CN=laptop,O=A b,C=GB\"" },
+		{ "O=Example\\, Inc.,CN=x\\\\", "allow subject=\"CN=x\\\\,O=Example\\, Inc.\"" },
+		{ "CN=*.a[b]?\"", "allow subject=\"CN=[*].a[[]b][?]\"\"\"" },
+		{ "", "allow subject=\"\"" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char *rule = nr_qemu_rule(cases[i].identity, true);
+
+		assert_string_equal(rule, cases[i].rule);
+		free(rule);
+	}
+}
+
 /* The command's name decides, wherever it stands. */
 static void names_of_commands(void **state)
 {
@@ -268,6 +290,7 @@ int main(void)
 		cmocka_unit_test(names_of_images),
 		cmocka_unit_test(stretches),
 		cmocka_unit_test(settings_of_images),
+		cmocka_unit_test(rules_of_access),
 		cmocka_unit_test(names_of_commands),
 		cmocka_unit_test(every_row_says_what_it_is),
 	};
