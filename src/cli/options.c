@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "src/stack/params-path.h"
 #include "src/stack/params-text.h"
@@ -50,6 +51,8 @@ void nr_options_free(struct nr_options *options)
 	free(options->access_rules.item);
 	free(options->filters.item);
 	free(options->words.item);
+	if (options->qemu.lock > 0)
+		close(options->qemu.lock);
 	free(options->qemu.bitmaps.item);
 	free(options->qemu.objects.item);
 	free(options->qemu.traces.item);

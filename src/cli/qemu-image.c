@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "nbdring/checked.h"
+#include "src/cli/qemu-lock.h"
 #include "src/cli/qemu-settings.h"
 #include "src/stack/params.h"
 
@@ -151,20 +152,35 @@ static int take_text(struct node *node, const char *name, char **text)
 	return *text ? 0 : nr_error_system(node->error, -ENOMEM, "%s", name);
 }
 
+/* The outermost word counts. */
+static int take_locking(struct nr_qemu_image *image, struct node *node)
+{
+	const char *value = value_of(node, "locking");
+
+	if (!value || strcmp(value, "on") == 0 || strcmp(value, "auto") == 0)
+		return 0;
+	if (strcmp(value, "off") != 0)
+		return nr_error_set(node->error, -EINVAL,
+				    "Parameter 'locking' does not accept value '%s'", value);
+	image->unlocked = true;
+	return 0;
+}
+
 /* What any node may say.  The outermost is asked first, and what it says stays. */
 static int take_common(struct nr_qemu_image *image, struct node *node)
 {
 	/* Names among nodes, and what locks and opening are to be like: nothing here. */
-	static const char *const idle[] = {
-		"node-name",    "backing",         "auto-read-only",        "locking",
-		"force-share",  "cache.writeback", "x-check-cache-dropped", "drop-cache",
-		"aio-max-batch"
-	};
+	static const char *const idle[] = { "node-name",       "backing",
+					    "auto-read-only",  "force-share",
+					    "cache.writeback", "x-check-cache-dropped",
+					    "drop-cache",      "aio-max-batch" };
 	int read_only = image->read_only, err;
 
 	for (size_t i = 0; i < sizeof(idle) / sizeof(idle[0]); i++)
 		(void)value_of(node, idle[i]);
-	err = take_switch(node, "read-only", &read_only);
+	err = take_locking(image, node);
+	if (!err)
+		err = take_switch(node, "read-only", &read_only);
 	image->read_only = image->read_only || read_only;
 	if (!err)
 		err = take_switch(node, "cache.direct", &image->direct);
@@ -366,12 +382,19 @@ int nr_qemu_image_look(struct nr_qemu_image *image, struct nr_error *error)
 	if (fd < 0)
 		return nr_error_system(error, -errno, "Could not open '%s'", image->path);
 	err = look_at(image, fd, error);
+	if (!err && !image->unlocked)
+		err = nr_qemu_lock(fd, !image->read_only, image->path, error);
+	/* Never one of the standard ones, which may have been closed. */
+	if (!err && !image->unlocked)
+		image->lock = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	close(fd);
 	return err;
 }
 
 void nr_qemu_image_free(struct nr_qemu_image *image)
 {
+	if (image->lock > 0)
+		close(image->lock);
 	free(image->path);
 	free(image->discard);
 	free(image->detect_zeroes);

@@ -17,7 +17,9 @@ struct nr_qemu_image {
 	uint64_t offset; /* of what is served in it, and */
 	uint64_t length; /* its bytes; 0: to the end */
 	bool read_only;
-	bool guessed; /* nobody said that it is raw */
+	bool guessed;  /* nobody said that it is raw */
+	bool unlocked; /* others may do with it what they like */
+	int lock;      /* keeps the image locked while it is open; 0: it is not */
 	/* What the image itself says; NULL: as the command line does. */
 	char *discard, *detect_zeroes, *aio;
 	int direct, no_flush; /* cache.direct, cache.no-flush; -1: as the command line does */
@@ -30,7 +32,10 @@ struct nr_qemu_image {
  */
 int nr_qemu_image_read(struct nr_qemu_image *image, const char *name, const char *format,
 		       bool as_options, struct nr_error *error);
-/* Look whether it can be opened, how large it is, and, where nobody has said, that it is raw. */
+/*
+ * Look whether it can be opened, how large it is, that nobody else keeps it for himself,
+ * and, where nobody has said, that it is raw.
+ */
 int nr_qemu_image_look(struct nr_qemu_image *image, struct nr_error *error);
 void nr_qemu_image_free(struct nr_qemu_image *image);
 

@@ -43,6 +43,8 @@ struct nr_qemu_options {
 	const char *tls_hostname;
 	const char *tls_authz;
 	struct nr_strings traces; /* -T */
+
+	int lock; /* descriptor that keeps the image locked; 0: none */
 };
 
 #endif

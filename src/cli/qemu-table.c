@@ -183,8 +183,8 @@ static const struct nr_option rows[] = {
 		.manual =
 "I<IMAGE> is a list of options: C<driver>, C<file.driver>, C<file.filename>, C<filename>,\n"
 "C<offset>, C<size>, C<read-only>, C<cache.direct>, C<cache.no-flush>, C<aio>,\n"
-"C<discard>, C<detect-zeroes>.  C<node-name>, C<backing>, C<auto-read-only>,\n"
-"C<locking>, C<force-share>, C<cache.writeback>, C<drop-cache> and C<aio-max-batch> are\n"
+"C<discard>, C<detect-zeroes>, C<locking>.  C<node-name>, C<backing>, C<auto-read-only>,\n"
+"C<force-share>, C<cache.writeback>, C<drop-cache> and C<aio-max-batch> are\n"
 "accepted without effect; all others are refused.  The same goes for an I<IMAGE> that\n"
 "begins with C<json:>.",
 	},

@@ -420,6 +420,9 @@ static int set_image(struct nr_options *options, const char *name, struct nr_err
 			"WARNING: Image format was not specified for '%s' and probing guessed "
 			"raw.\n",
 			name);
+	/* Locked until the end. */
+	options->qemu.lock = image.lock;
+	image.lock = 0;
 	nr_qemu_image_free(&image);
 	return err;
 }

@@ -17,8 +17,7 @@ seen() {
 }
 
 not_seen() {
-	fails nbdinfo --size "nbds+unix://localhost/?socket=$SOCK&tls-certificates=$WORK/$1" \
-		>"$WORK/out" 2>"$WORK/err"
+	fails nbdinfo --size "nbds+unix://localhost/?socket=$SOCK&tls-certificates=$WORK/$1"
 }
 
 certificates() {
@@ -27,7 +26,7 @@ certificates() {
 	seen good
 	not_seen plain-client
 	not_seen stranger
-	fails nbdinfo --size "$URI" 2>"$WORK/err"
+	fails nbdinfo --size "$URI"
 	stop_server
 	qemu_nbd -t -f raw --tls-creds tls0 \
 		--object "tls-creds-x509,id=tls0,endpoint=server,dir=$good,verify-peer=no" "$DISK/disk"
@@ -42,8 +41,8 @@ keys() {
 		--tls-creds tls0 "$DISK/disk"
 	equal "the size" "$(nbdinfo --size \
 		"nbds+unix://alice@/?socket=$SOCK&tls-psk-file=$good/keys.psk")" 1048576
-	fails nbdinfo --size "nbds+unix://carol@/?socket=$SOCK&tls-psk-file=$good/keys.psk" 2>"$WORK/err"
-	fails nbdinfo --size "$URI" 2>"$WORK/err"
+	fails nbdinfo --size "nbds+unix://carol@/?socket=$SOCK&tls-psk-file=$good/keys.psk"
+	fails nbdinfo --size "$URI"
 	stop_server
 }
 each_qemu_nbd keys

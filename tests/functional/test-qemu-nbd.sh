@@ -244,3 +244,52 @@ listens() {
 	(: <>"/dev/tcp/$1/$2") 2>/dev/null
 }
 each_qemu_nbd tcp
+
+# What a virtual machine does with its disk: it writes, and shares neither that nor the
+# size. READY appears when it has said so.
+cat >"$WORK/machine.py" <<'EOT'
+import fcntl, struct, sys, time
+
+disk = open(sys.argv[1], 'r+b')
+F_OFD_SETLK = 37
+for byte in (100, 101, 201, 203):
+    fcntl.fcntl(disk, F_OFD_SETLK, struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, byte, 1, 0))
+open(sys.argv[2], 'w').close()
+time.sleep(600)
+EOT
+
+locks() {
+	local machine status=0
+
+	rm -f "$WORK/machine.ready"
+	"$PYTHON" "$WORK/machine.py" "$DISK/disk" "$WORK/machine.ready" &
+	machine=$!
+	server_pids+=("$machine")
+	until_true 60 test -e "$WORK/machine.ready" || fail "no machine"
+	timeout 60 "$QEMU_NBD" -f raw -k "$WORK/locked.sock" "$DISK/disk" >"$WORK/out" 2>"$WORK/err" ||
+		status=$?
+	equal "the exit status" "$status" 1
+	grep -q 'Failed to get "write" lock' "$WORK/err" || fail "it says: $(cat "$WORK/err")"
+	grep -q 'Is another process using the image' "$WORK/err" || fail "it says: $(cat "$WORK/err")"
+	# Reading is shared, and so is everything with who asks for no locks.
+	qemu_nbd -f raw -r "$DISK/disk"
+	size_and_end 1048576
+	qemu_nbd --image-opts "driver=raw,file.driver=file,file.locking=off,file.filename=$DISK/disk"
+	size_and_end 1048576
+	kill "$machine"
+	until_true 60 process_ended "$machine" || fail "the machine goes on"
+	# The other way round, also from the background.
+	SOCK=$WORK/locking-$WHO.sock
+	"$QEMU_NBD" --fork -t --pid-file="$WORK/locking-$WHO.pid" -k "$SOCK" -f raw "$DISK/disk"
+	PID=$(cat "$WORK/locking-$WHO.pid")
+	at_end kill "$PID"
+	if qemu-img resize -q -f raw "$DISK/disk" 2M 2>"$WORK/err"; then
+		fail "the size of an image that is served was changed"
+	fi
+	grep -q 'lock' "$WORK/err" || fail "qemu-img says: $(cat "$WORK/err")"
+	kill "$PID"
+	until_true 60 process_ended "$PID" || fail "it did not end"
+	qemu-img resize -q -f raw "$DISK/disk" 1M
+}
+need qemu-img
+each_qemu_nbd locks
