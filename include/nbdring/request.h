@@ -96,6 +96,7 @@ struct nr_request {
 	struct nr_extents *extents;  /* NR_EXTENTS only; NULL elsewhere */
 	struct nr_session *session;  /* the client; NULL for requests of the server itself */
 	struct nr_worker *worker;    /* the thread this request lives on */
+	void *context;               /* of a child: its maker's, who may keep anything there */
 
 	/* The core's own; layers keep their hands off. */
 	struct {
@@ -112,6 +113,9 @@ struct nr_request {
 		uint16_t slot_class; /* size class of the memory the request lives in */
 		uint8_t state;       /* enum nr_request_state (src/stack/worker.h) */
 		bool takes_pipe;     /* a read whose answer goes to a socket as it is */
+		bool given_back;     /* a child that is released when nothing is lent any more */
+		uint32_t lent_count; /* pieces of its answer that are in its parent's */
+		struct nr_buffer lent;
 		struct nr_segment inline_segment[NR_SEGMENTS_INLINE];
 	} internal;
 };
@@ -149,6 +153,15 @@ struct nr_buffer *nr_pipe_get(struct nr_worker *worker, uint64_t offset, uint64_
  * an answer with a pipe in it has NR_SEGMENTS_MAX pieces at most.
  */
 bool nr_answer_pipe(struct nr_request *req, uint64_t length, struct nr_buffer *pipe);
+
+/*
+ * Add LENGTH bytes of the answer of CHILD, a read of REQ's that has come back well, from
+ * its byte FROM on, to the answer of REQ, without copying them.  CHILD's buffers live as
+ * long as REQ's answer needs them, also when it has been released.  FROM and LENGTH must
+ * lie inside its answer.  False as nr_answer_data.
+ */
+bool nr_answer_part(struct nr_request *req, struct nr_request *child, uint64_t from,
+		    uint64_t length);
 
 /*
  * Forget the answer so far and give its buffers back, so that a layer can

@@ -188,6 +188,11 @@ void nr_child_release(struct nr_request *child)
 	struct nr_worker *worker = child->worker;
 	struct nr_keeper *keeper = NULL;
 
+	/* Its parent's answer needs what it has: released with that. */
+	if (child->internal.lent_count) {
+		child->internal.given_back = true;
+		return;
+	}
 	if (!child->internal.parent)
 		keeper = nr_stack_keeper(child->internal.stack);
 	nr_request_release(child, 0);
@@ -364,6 +369,58 @@ bool nr_answer_hole(struct nr_request *req, uint64_t length)
 		return true;
 	}
 	return answer(req, NULL, length, NULL);
+}
+
+/* A piece that was lent to the parent is no longer needed there. */
+static void lent_back(struct nr_buffer *lent)
+{
+	struct nr_request *child =
+		(struct nr_request *)((char *)lent - offsetof(struct nr_request, internal.lent));
+
+	assert(child->internal.lent_count > 0);
+	if (--child->internal.lent_count == 0 && child->internal.given_back)
+		nr_request_release(child, 0);
+}
+
+/* What may be done with all of CHILD's answer, as one owner stands for all of its. */
+static struct nr_buffer *lend(struct nr_request *child)
+{
+	struct nr_buffer *lent = &child->internal.lent;
+
+	if (child->internal.lent_count++)
+		return lent;
+	*lent = (struct nr_buffer){ .release = lent_back, .kind = NR_BUFFER_LASTING };
+	for (uint32_t i = 0; i < child->segment_count; i++) {
+		const struct nr_buffer *owner = child->segments[i].owner;
+
+		assert(!is_pipe(owner));
+		if (child->segments[i].data && (!owner || owner->kind != NR_BUFFER_LASTING))
+			lent->kind = NR_BUFFER_PLAIN;
+	}
+	return lent;
+}
+
+bool nr_answer_part(struct nr_request *req, struct nr_request *child, uint64_t from,
+		    uint64_t length)
+{
+	const struct nr_segment *segment = child->segments;
+
+	assert(child->internal.parent == req);
+	assert(nr_in_range(from, length, child->internal.answered));
+	for (; length && from >= segment->length; segment++)
+		from -= segment->length;
+	for (; length; segment++) {
+		uint64_t part = nr_min(segment->length - from, length);
+		bool fits = segment->data
+				    ? nr_answer_data(req, segment->data + from, part, lend(child))
+				    : nr_answer_hole(req, part);
+
+		if (!fits)
+			return false;
+		length -= part;
+		from = 0;
+	}
+	return true;
 }
 
 static void drop_segment(struct nr_request *req, uint32_t index)
