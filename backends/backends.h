@@ -5,6 +5,7 @@
 
 #include "nbdring/layer.h"
 
+extern const struct nr_layer_type nr_concat_type;
 extern const struct nr_layer_type nr_file_type;
 extern const struct nr_layer_type nr_full_type;
 extern const struct nr_layer_type nr_memory_type;
@@ -12,5 +13,6 @@ extern const struct nr_layer_type nr_nbd_type;
 extern const struct nr_layer_type nr_null_type;
 extern const struct nr_layer_type nr_pattern_type;
 extern const struct nr_layer_type nr_split_type;
+extern const struct nr_layer_type nr_stripe_type;
 
 #endif

@@ -69,7 +69,7 @@ tells 'size='
 tell null --help
 tells 'size='
 
-for backend in file memory null pattern full split; do
+for backend in file memory null pattern full split concat stripe; do
 	tell "$backend" --dump-plugin
 	only_pairs
 	tells "^name=$backend\$"

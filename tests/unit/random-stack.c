@@ -166,14 +166,39 @@ static void add_filter(struct builder *b, const char *name)
 		(void)add_row(b, row); /* else there is nothing at this place */
 }
 
+/* The same disk, but made of others. */
+static void compose_memory(struct builder *b, uint64_t size)
+{
+	/* Every part is a whole number of the largest blocks and chunks. */
+	uint64_t chunk = power(b, 9, 15), third = nr_round_down(size / 3, 65536);
+	char text[256];
+
+	if (layer_choose(b->choices, 2))
+		snprintf(text, sizeof(text),
+			 "leg='memory %" PRIu64 "' leg='--filter=short memory %" PRIu64
+			 " window=20us' leg='memory %" PRIu64 "'",
+			 third + 1, third, size - 2 * third - 1);
+	else
+		snprintf(text, sizeof(text),
+			 "chunk=%" PRIu64 " leg='memory %" PRIu64
+			 "' leg='--filter=short memory %" PRIu64 " window=20us'",
+			 chunk, size / 2, size / 2);
+	put_on_top(b, text[0] == 'l' ? "concat" : "stripe", text);
+}
+
 static void add_memory(struct builder *b)
 {
 	char text[64];
+	uint64_t size;
 
-	snprintf(text, sizeof(text), "%" PRIu64,
-		 131072 + layer_choose(b->choices, 3) * 65536 +
-			 layer_choose(b->choices, 2) * layer_choose(b->choices, 65536));
-	put_on_top(b, "memory", text);
+	size = 131072 + layer_choose(b->choices, 3) * 65536 +
+	       layer_choose(b->choices, 2) * layer_choose(b->choices, 65536);
+	if (size >= 3 * 65536 && layer_choose(b->choices, 3) == 2) {
+		compose_memory(b, size);
+	} else {
+		snprintf(text, sizeof(text), "%" PRIu64, size);
+		put_on_top(b, "memory", text);
+	}
 	b->min = 1;
 	b->max = NR_TRANSFER_MAX;
 }
