@@ -134,6 +134,8 @@ static void begin_step(struct nr_connection *c)
 	} else {
 		step(&s->step);
 		step_done(&s->step);
+		/* Being read just now, it is active already: what comes of it needs a turn more. */
+		c->woken = true;
 	}
 }
 
