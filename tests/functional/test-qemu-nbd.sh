@@ -293,3 +293,16 @@ locks() {
 }
 need qemu-img
 each_qemu_nbd locks
+
+# Newer than the qemu-nbd that this may run beside.
+note "clients that do not negotiate"
+QEMU_NBD=$WORK/bin/qemu-nbd
+qemu_nbd -f raw -t --handshake-limit=1 "$DISK/disk"
+timeout 60 "$PYTHON" -c '
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+while s.recv(4096):
+    pass' "$SOCK" || fail "the connection of a silent client stays"
+equal "the size" "$(nbdinfo --size "$URI")" 1048576
+stop_server
