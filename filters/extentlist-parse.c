@@ -215,14 +215,14 @@ int nr_extentlist_parse(struct nr_extentlist *list, const char *text, size_t len
 			struct nr_error *error)
 {
 	size_t room = 0, at = 0;
-	unsigned line = 0;
+	unsigned lines = 0;
 	int err = 0;
 
 	*list = (struct nr_extentlist){ .count = 0 };
 	while (at < length && !err) {
 		const char *newline = memchr(text + at, '\n', length - at);
 		size_t end = newline ? (size_t)(newline - text) : length;
-		struct nr_listed_extent extent = { .line = ++line };
+		struct nr_listed_extent extent = { .line = ++lines };
 		int found = parse_line((struct word){ text + at, end - at }, &extent, error);
 
 		err = found > 0 ? append(list, &room, &extent, error) : found;

@@ -422,19 +422,23 @@ static int find_gpt(struct table *t, struct nr_partition *partition)
 
 	t->error = &first;
 	err = load_gpt(t, 1, &gpt, &array);
+	t->error = error;
 	if (err && has_other_sectors(t))
 		return nr_error_set(error, err, "%s; use partition-sectorsize=%u", first.text,
 				    t->disk->sector == 512 ? 4096 : 512);
 	if (err) {
+		int err_of_copy;
+
 		/* That is what the copy at the end is for. */
 		t->error = NULL;
-		if (load_gpt(t, t->disk->size / t->disk->sector - 1, &gpt, &array))
+		err_of_copy = load_gpt(t, t->disk->size / t->disk->sector - 1, &gpt, &array);
+		t->error = error;
+		if (err_of_copy)
 			return nr_error_set(error, err,
 					    "%s, and the copy at the end of the disk is no better",
 					    first.text);
 		memcpy(partition->damage, first.text, sizeof(partition->damage));
 	}
-	t->error = error;
 	assert(array);
 	err = add_table(t, &gpt);
 	for (uint32_t i = 0; i < gpt.count && !err; i++)

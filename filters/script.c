@@ -151,6 +151,7 @@ static bool collect(int fd, int64_t deadline, char *text, size_t size)
 			return false;
 		if (poll(&wait, 1, (int)left) <= 0)
 			continue;
+		/* cppcheck-suppress legacyUninitvar ; read fills it, and nobody looks at it */
 		length = read(fd, full ? dropped : text + used,
 			      full ? sizeof(dropped) : size - 1 - used);
 		if (length < 0 && errno != EINTR)

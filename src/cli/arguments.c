@@ -129,8 +129,10 @@ static int add(struct expansion *x, char *word, struct nr_origin origin)
 		char **argv = realloc(out->argv, room * sizeof(*argv));
 		struct nr_origin *origins = realloc(out->origins, room * sizeof(*origins));
 
-		out->argv = argv ? argv : out->argv;
-		out->origins = origins ? origins : out->origins;
+		if (argv)
+			out->argv = argv;
+		if (origins)
+			out->origins = origins;
 		if (!argv || !origins)
 			return nr_error_system(x->error, -ENOMEM, "the command line");
 	}

@@ -75,7 +75,8 @@ static void take(struct nr_link *link, const uint8_t *data, size_t length)
 		if (!link->owed || !nr_link_make_room(link))
 			break;
 		into = (struct iovec){ w->data + w->tail, w->size - w->tail };
-		bytes = nr_tls_decrypt(link->tls, data + at, length - at, &used, &into, 1);
+		bytes = nr_tls_decrypt(link->tls, at < length ? data + at : NULL, length - at,
+				       &used, &into, 1);
 		at += used;
 		w->tail += (uint32_t)bytes;
 		nr_link_parse(link);

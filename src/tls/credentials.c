@@ -230,6 +230,7 @@ static int load_psk(struct nr_tls_credentials *c, const struct nr_tls_config *co
 {
 	const char *name = config->psk_name ? config->psk_name : "";
 	const struct nr_tls_psk *psk;
+	gnutls_datum_t key;
 	int err = nr_tls_psk_read(c, config->psk_file, error);
 
 	if (err)
@@ -245,11 +246,10 @@ static int load_psk(struct nr_tls_credentials *c, const struct nr_tls_config *co
 	if (!psk)
 		return nr_error_set(error, -EINVAL, "%s: there is no key for '%s'",
 				    config->psk_file, name);
+	key = (gnutls_datum_t){ (unsigned char *)(uintptr_t)psk->key, psk->key_bytes };
 	if (gnutls_psk_allocate_client_credentials(&c->psk_client) < 0 ||
-	    gnutls_psk_set_client_credentials(
-		    c->psk_client, psk->name,
-		    &(gnutls_datum_t){ (unsigned char *)(uintptr_t)psk->key, psk->key_bytes },
-		    GNUTLS_PSK_KEY_RAW) < 0)
+	    gnutls_psk_set_client_credentials(c->psk_client, psk->name, &key, GNUTLS_PSK_KEY_RAW) <
+		    0)
 		return no_memory(error);
 	return 0;
 }

@@ -85,7 +85,7 @@ static int by_name(const void *a, const void *b)
 const struct nr_tls_psk *nr_tls_psk_find(const struct nr_tls_credentials *credentials,
 					 const void *name, size_t length)
 {
-	struct nr_tls_psk wanted;
+	struct nr_tls_psk wanted = { .key_bytes = 0 };
 
 	if (length == 0 || length > NR_TLS_PSK_NAME_MAX || memchr(name, '\0', length))
 		return NULL;

@@ -386,7 +386,7 @@ static void try_quote(const char *text, size_t length)
 	const char *from = quoted;
 
 	assert(quoted);
-	read = to = malloc(strlen(quoted) + 1);
+	read = to = calloc(1, strlen(quoted) + 1);
 	assert(read);
 	while (*from) {
 		if (*from == '\\') {

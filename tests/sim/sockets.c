@@ -129,7 +129,7 @@ static void set_adopted(int fd, bool adopted)
 		now = &((struct sim_socket *)sim_fd_object(fd))->adopted;
 	else if (kind == SIM_FD_LISTENER)
 		now = &((struct listener *)sim_fd_object(fd))->adopted;
-	if (!now)
+	else
 		sim_fail("descriptor %d, which is not open, is adopted or forgotten", fd);
 	if (*now == adopted)
 		sim_fail("descriptor %d is adopted or forgotten twice", fd);

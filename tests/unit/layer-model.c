@@ -130,9 +130,10 @@ static void model_extents(struct modelled *m, uint64_t offset, uint64_t length)
 	for (uint32_t i = 0; i < list.count; i++) {
 		const uint8_t *from = m->memory + offset;
 
-		if (m->model->check_extents && (extent[i].status & NR_EXTENT_ZERO))
-			LAYER_CHECK(from[0] == 0 && !memcmp(from, from + 1, extent[i].length - 1));
-		offset += extent[i].length;
+		if (m->model->check_extents && (list.extent[i].status & NR_EXTENT_ZERO))
+			LAYER_CHECK(from[0] == 0 &&
+				    !memcmp(from, from + 1, list.extent[i].length - 1));
+		offset += list.extent[i].length;
 	}
 }
 

@@ -603,16 +603,18 @@ const char *layer_map(struct layer_client *c, uint64_t offset, uint64_t length)
 
 		LAYER_CHECK(layer_extents(c, offset, end - offset, 0, &list) == 0);
 		for (uint32_t i = 0; i < list.count; i++) {
-			LAYER_CHECK(extent[i].status < 4);
-			if (run_bytes && extent[i].status != status) {
+			const struct nr_extent *found = &list.extent[i];
+
+			LAYER_CHECK(found->status < 4);
+			if (run_bytes && found->status != status) {
 				used += (size_t)snprintf(c->map + used, MAP_TEXT - used,
 							 "%" PRIu64 ":%s ", run_bytes,
 							 names[status]);
 				LAYER_CHECK(used < MAP_TEXT);
 				run_bytes = 0;
 			}
-			status = extent[i].status;
-			run_bytes += extent[i].length;
+			status = found->status;
+			run_bytes += found->length;
 		}
 		offset = list.next;
 	}

@@ -83,7 +83,7 @@ static void data_holes_and_the_end(void **state)
 						     .offset = 4096,
 						     .length = 1000 };
 		struct nr_client_chunk chunk;
-		uint8_t bytes[64];
+		uint8_t bytes[64] = { 0 };
 		size_t used;
 
 		chunk = parse(styles[i], bytes, nr_reply_hole(bytes, &to, 4596, 500, false), &used);
@@ -106,7 +106,7 @@ static void a_simple_reply_to_a_read_has_its_data_behind_it(void **state)
 	const struct nr_client_agreement a = agreement(NR_REPLY_SIMPLE);
 	struct nr_client_request request = { .command = NBD_CMD_READ, .offset = 8, .length = 77 };
 	struct nr_client_chunk chunk;
-	uint8_t bytes[64];
+	uint8_t bytes[64] = { 0 };
 	size_t used;
 
 	chunk = parse(NR_REPLY_SIMPLE, bytes, nr_reply_simple(bytes, COOKIE, 0), &used);

@@ -347,7 +347,7 @@ static void ciphertext_can_be_kept_for_later(void **state)
 static void a_changed_byte_ends_the_session(void **state)
 {
 	struct iovec from = { (char[]){ "hello" }, 5 };
-	uint8_t cipher[40000], plain[16];
+	uint8_t cipher[40000], plain[16] = { 0 };
 
 	for (size_t at = 0; at < 27; at++) {
 		struct tls_pair pair = open_pair();
