@@ -30,6 +30,8 @@ check_packages=(clang clang-tidy clang-format shellcheck git)
 # shellcheck disable=SC2034
 fuzz_packages=(clang)
 # shellcheck disable=SC2034
+coverage_packages=(clang llvm git)
+# shellcheck disable=SC2034
 threads_packages=(clang llvm)
 
 die() {
