@@ -30,6 +30,7 @@ int nr_reader_create(struct nr_reader **out, unsigned worker_count, struct nr_er
 		return err;
 	}
 	nr_worker_init(&reader->worker, reader->ring, 0, worker_count);
+	reader->worker.no_background = true;
 	*out = reader;
 	return 0;
 }

@@ -167,7 +167,7 @@ struct nr_request *nr_background(struct nr_layer *layer, struct nr_worker *worke
 	struct nr_request *req;
 
 	assert(layer->type->child_done);
-	if (keeper && !keeper->keep(keeper))
+	if (worker->no_background || (keeper && !keeper->keep(keeper)))
 		return NULL;
 	req = nr_request_get(worker, stack, 0);
 	if (!req) {

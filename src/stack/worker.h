@@ -35,6 +35,7 @@ struct nr_worker {
 	struct nr_ring *ring;
 	unsigned index;
 	unsigned count;           /* workers of the server */
+	bool no_background;       /* it ends when its one request has (reader.c) */
 	struct nr_request *ready; /* the done-queue, oldest first */
 	struct nr_request **ready_tail;
 	_Atomic(struct nr_request *) resumed; /* from any thread, newest first */
