@@ -13,6 +13,9 @@ extern const struct nr_layer_type nr_swab_type;
 extern const struct nr_layer_type nr_map_type;
 extern const struct nr_layer_type nr_scan_type;
 
+/* archives */
+extern const struct nr_layer_type nr_tar_type;
+
 /* masking */
 extern const struct nr_layer_type nr_readonly_type;
 extern const struct nr_layer_type nr_protect_type;

@@ -6,6 +6,8 @@
 
 #include "filters/filters.h"
 
+/* One a line, however many there are. */
+/* clang-format off */
 const struct nr_layer_type *const nr_filters[] = {
 	&nr_offset_type,
 	&nr_partition_type,
@@ -13,6 +15,7 @@ const struct nr_layer_type *const nr_filters[] = {
 	&nr_swab_type,
 	&nr_map_type,
 	&nr_scan_type,
+	&nr_tar_type,
 	&nr_readonly_type,
 	&nr_protect_type,
 	&nr_nozero_type,
@@ -49,3 +52,4 @@ const struct nr_layer_type *const nr_filters[] = {
 	&nr_nofilter_type,
 	NULL,
 };
+/* clang-format on */

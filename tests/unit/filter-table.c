@@ -18,18 +18,19 @@
 #include "nbdring/checked.h"
 #include "src/cli/words.h"
 
-#define PARTITION_START 65536u
+#define TABLE_BYTES 65536u
 #define HALF_UNIT 65536u
 
 static const struct filter_row rows[] = {
 	/* addresses */
 	{ "offset", "offset=0", TRANSPARENT, NULL, false, false, 0 },
-	{ "partition", "partition=1", TRANSPARENT, "partitioned", true, true, 2 * PARTITION_START },
+	{ "partition", "partition=1", TRANSPARENT, "partitioned", true, true, 2 * TABLE_BYTES },
 	{ "truncate", "round-down=512", TRANSPARENT, NULL, false, false, 0 },
 	{ "swab", "swab-bits=8", TRANSPARENT, NULL, false, false, 0 },
 	{ "map", "map=0+$HALF:$HALF map=$HALF+$HALF:0", TRANSPARENT, NULL, true, false,
 	  2 * HALF_UNIT },
 	{ "scan", "scan-forever=true", TRANSPARENT, "nocache cachemode=emulate", false, false, 0 },
+	{ "tar", "tar-entry=disk", TRANSPARENT, "archived", true, true, 2 * TABLE_BYTES },
 	/* masking */
 	{ "readonly", "", TRANSPARENT, NULL, false, false, 0 },
 	{ "protect", "protect=~0-", TRANSPARENT, NULL, false, false, 0 },
@@ -101,12 +102,12 @@ const struct filter_row *filter_row_at(size_t index)
 }
 
 /*
- * partitioned: one partition, from 64 KiB to about the end of the disk, is in a table
- * that reads of the first 64 KiB are answered with.
+ * partitioned, archived: one partition, one member of an archive, is from 64 KiB to about
+ * the end of the disk.  Reads of the first 64 KiB are answered with what says so.
  */
 
-struct partitioned {
-	uint8_t table[PARTITION_START];
+struct tabled {
+	uint8_t table[TABLE_BYTES];
 };
 
 static void put_le32(uint8_t *p, uint32_t value)
@@ -115,30 +116,67 @@ static void put_le32(uint8_t *p, uint32_t value)
 		p[i] = (uint8_t)(value >> 8 * i);
 }
 
-static int make_table(struct nr_layer *layer, struct nr_error *error)
+static int make_partition(struct nr_layer *layer, struct nr_error *error)
 {
-	struct partitioned *p = layer->instance;
+	struct tabled *p = layer->instance;
 	uint64_t size = nr_round_down(nr_layer_size(layer->below), 4096);
 	uint8_t *entry = p->table + 446;
 
-	LAYER_CHECK(size > PARTITION_START && size / 512 <= UINT32_MAX);
+	LAYER_CHECK(size > TABLE_BYTES && size / 512 <= UINT32_MAX);
 	entry[4] = 0x83;
-	put_le32(entry + 8, PARTITION_START / 512);
-	put_le32(entry + 12, (uint32_t)((size - PARTITION_START) / 512));
+	put_le32(entry + 8, TABLE_BYTES / 512);
+	put_le32(entry + 12, (uint32_t)((size - TABLE_BYTES) / 512));
 	p->table[510] = 0x55;
 	p->table[511] = 0xaa;
 	return 0;
 }
 
-static void answer_with_table(struct nr_layer *layer, struct nr_request *req)
+/* A member called NAME of SIZE bytes: its header. */
+static void put_tar_header(uint8_t *block, const char *name, uint64_t size)
 {
-	struct partitioned *p = layer->instance;
+	unsigned sum = 0;
 
-	if (req->operation != NR_READ || !nr_in_range(req->offset, req->length, PARTITION_START)) {
-		nr_pass(layer, req);
+	snprintf((char *)block, 100, "%s", name);
+	snprintf((char *)block + 124, 12, "%011" PRIo64, size & UINT32_MAX);
+	if (size > UINT32_MAX) {
+		block[124] = 0x80;
+		for (unsigned i = 0; i < 11; i++)
+			block[135 - i] = i < 8 ? (uint8_t)(size >> 8 * i) : 0;
+	}
+	block[156] = '0';
+	memset(block + 148, ' ', 8);
+	for (unsigned i = 0; i < 512; i++)
+		sum += block[i];
+	snprintf((char *)block + 148, 8, "%06o", sum);
+}
+
+static int make_archive(struct nr_layer *layer, struct nr_error *error)
+{
+	struct tabled *p = layer->instance;
+	uint64_t size = nr_round_down(nr_layer_size(layer->below), 4096);
+
+	LAYER_CHECK(size > TABLE_BYTES);
+	put_tar_header(p->table, "readme", TABLE_BYTES - 1024);
+	put_tar_header(p->table + TABLE_BYTES - 512, "disk", size - TABLE_BYTES);
+	return 0;
+}
+
+static void put_table_in(struct nr_layer *layer, struct nr_request *req)
+{
+	struct tabled *p = layer->instance;
+	struct nr_buffer *buffer;
+	uint8_t *data;
+
+	if (req->operation != NR_READ || req->offset >= TABLE_BYTES || req->error) {
+		nr_finish(layer, req, req->error);
 		return;
 	}
-	nr_answer_data(req, p->table + req->offset, req->length, NULL);
+	buffer = nr_buffer_get(req->worker, req->length, &data);
+	LAYER_CHECK(buffer);
+	nr_request_copy_out(req, 0, req->length, data);
+	memcpy(data, p->table + req->offset, nr_min(req->length, TABLE_BYTES - req->offset));
+	nr_answer_clear(req);
+	LAYER_CHECK(nr_answer_data(req, data, req->length, buffer));
 	nr_finish(layer, req, 0);
 }
 
@@ -148,9 +186,20 @@ static const struct nr_layer_type partitioned_type = {
 	.summary = "has a partition",
 	.kind = NR_FILTER,
 	.placement = NR_SPREAD,
-	.instance_size = sizeof(struct partitioned),
-	.open = make_table,
-	.submit = answer_with_table,
+	.instance_size = sizeof(struct tabled),
+	.open = make_partition,
+	.done = put_table_in,
+};
+
+static const struct nr_layer_type archived_type = {
+	.abi = NR_LAYER_ABI,
+	.name = "archived",
+	.summary = "has an archive",
+	.kind = NR_FILTER,
+	.placement = NR_SPREAD,
+	.instance_size = sizeof(struct tabled),
+	.open = make_archive,
+	.done = put_table_in,
 };
 
 /* Files. */
@@ -264,7 +313,8 @@ const char *filter_plan(const struct filter_row *row, uint64_t size)
 
 void filter_table_options(struct layer_options *options)
 {
-	static const struct nr_layer_type *const types[] = { &partitioned_type, NULL };
+	static const struct nr_layer_type *const types[] = { &partitioned_type, &archived_type,
+							     NULL };
 	static const struct nr_catalog catalog = { nr_backends, nr_filters };
 	static const struct nr_surroundings surroundings = { .parse = nr_words_parse,
 							     .forget = nr_words_forget };
