@@ -16,6 +16,9 @@ extern const struct nr_layer_type nr_scan_type;
 /* archives */
 extern const struct nr_layer_type nr_tar_type;
 
+/* overlays and memories */
+extern const struct nr_layer_type nr_cow_type;
+
 /* masking */
 extern const struct nr_layer_type nr_readonly_type;
 extern const struct nr_layer_type nr_protect_type;

@@ -16,6 +16,7 @@ const struct nr_layer_type *const nr_filters[] = {
 	&nr_map_type,
 	&nr_scan_type,
 	&nr_tar_type,
+	&nr_cow_type,
 	&nr_readonly_type,
 	&nr_protect_type,
 	&nr_nozero_type,

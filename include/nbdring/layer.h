@@ -67,6 +67,7 @@ enum nr_placement {
 #define NR_NEEDS_FILES (1u << 1)    /* opens files that no parameter names */
 #define NR_NEEDS_SOCKETS (1u << 2)  /* makes sockets: connects, listens, asks name servers */
 #define NR_NEEDS_PROGRAMS (1u << 3) /* runs other programs, which inherit any restriction */
+#define NR_NEEDS_SCRATCH (1u << 4)  /* makes temporary files in nr_scratch_folder() */
 
 /*
  * What a client has proved by TLS.  Text is UTF-8 without NUL and control characters
@@ -323,6 +324,12 @@ void nr_enter(struct nr_stack *substack, struct nr_request *child);
  * layer that finds out there whether it can be spread.
  */
 void nr_layer_needs_home(struct nr_layer *layer);
+
+/*
+ * Where temporary files belong: $TMPDIR if that is set to an absolute path, else /var/tmp.
+ * The environment's memory.  Not on a worker.
+ */
+const char *nr_scratch_folder(void);
 
 /*
  * Ask the server to stop as if by SIGTERM; WHY goes to its log.  Any thread; the

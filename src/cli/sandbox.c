@@ -17,6 +17,7 @@
 
 #define NR_NEEDS_ALL (NR_NEEDS_FILES | NR_NEEDS_SOCKETS | NR_NEEDS_PROGRAMS)
 #define DEPTH_MAX 8 /* of stacks within stacks */
+#define REACH_SCRATCH (NR_REACH_READ | NR_REACH_WRITE | NR_REACH_MAKE | NR_REACH_REMOVE)
 
 static int take_plan(struct nr_sandbox *sandbox, const struct nr_plan *plan, unsigned depth,
 		     struct nr_error *error);
@@ -134,6 +135,8 @@ static int take_plan(struct nr_sandbox *sandbox, const struct nr_plan *plan, uns
 		take_needs(sandbox, layer->type,
 			   !layer->type->needs && nr_module_has(layer->type) ? NR_NEEDS_ALL
 									     : layer->type->needs);
+		if (layer->type->needs & NR_NEEDS_SCRATCH)
+			err = nr_sandbox_add(sandbox, nr_scratch_folder(), REACH_SCRATCH, error);
 		for (size_t j = 0; !err && j < layer->setting_count; j++)
 			err = take_setting(sandbox, plan, layer->type, &layer->settings[j], depth,
 					   error);

@@ -5,6 +5,7 @@
  */
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "src/stack/stack.h"
 
@@ -16,6 +17,13 @@ void nr_stop_server(struct nr_layer *layer, const char *why)
 
 	if (surroundings && surroundings->stop)
 		surroundings->stop(why);
+}
+
+const char *nr_scratch_folder(void)
+{
+	const char *folder = getenv("TMPDIR");
+
+	return folder && folder[0] == '/' ? folder : "/var/tmp";
 }
 
 void nr_layer_log(const struct nr_layer *layer, enum nr_layer_log_level level, const char *format,

@@ -31,6 +31,8 @@ static const struct filter_row rows[] = {
 	  2 * HALF_UNIT },
 	{ "scan", "scan-forever=true", TRANSPARENT, "nocache cachemode=emulate", false, false, 0 },
 	{ "tar", "tar-entry=disk", TRANSPARENT, "archived", true, true, 2 * TABLE_BYTES },
+	/* overlays; in memory, since most of these tests do no I/O */
+	{ "cow", "cow-store=memory cow-block-size=4k", TRANSPARENT, NULL, false, false, 0 },
 	/* masking */
 	{ "readonly", "", TRANSPARENT, NULL, false, false, 0 },
 	{ "protect", "protect=~0-", TRANSPARENT, NULL, false, false, 0 },
@@ -72,6 +74,9 @@ static const struct filter_row rows[] = {
 	{ "nofilter", "", TRANSPARENT, NULL, false, false, 0 },
 	/* Modes.  Block sizes and addresses are for those who draw them by lot. */
 	{ "truncate", "round-down=4096", TRANSPARENT, NULL, false, false, 0 },
+	{ "cow", "cow-store=memory", TRANSPARENT, NULL, false, false, 0 },
+	{ "cow", "cow-store=memory cow-on-read=true cow-on-cache=true", TRANSPARENT, NULL, false,
+	  false, 0 },
 	{ "nozero", "zeromode=emulate", TRANSPARENT, NULL, false, false, 0 },
 	{ "nozero", "zeromode=emulate fastzeromode=none", TRANSPARENT, NULL, false, false, 0 },
 	{ "nozero", "zeromode=emulate fastzeromode=ignore", TRANSPARENT, NULL, false, false, 0 },
