@@ -66,7 +66,7 @@ static int set_length(int fd, uint64_t length, unsigned *count, struct nr_error 
 	return 0;
 }
 
-static int open_words(struct nr_layer *layer, const char *words, struct nr_error *error)
+int nr_cow_store_open_words(struct nr_layer *layer, const char *words, struct nr_error *error)
 {
 	struct cow *c = layer->instance;
 	const struct nr_traits *t;
@@ -91,7 +91,7 @@ static int open_file(struct nr_layer *layer, uint64_t length, unsigned *count,
 	err = set_length(fd, length, count, error);
 	if (!err) {
 		snprintf(words, sizeof(words), "file fd=%d", fd);
-		err = open_words(layer, words, error);
+		err = nr_cow_store_open_words(layer, words, error);
 	}
 	(void)close(fd); /* the stack has its own */
 	return err;
@@ -129,7 +129,7 @@ int nr_cow_store_open(struct nr_layer *layer, struct nr_error *error)
 	count = stretches_max(c, length);
 	if (c->store_kind == NR_COW_STORE_MEMORY) {
 		snprintf(words, sizeof(words), "memory %" PRIu64, length * count);
-		err = open_words(layer, words, error);
+		err = nr_cow_store_open_words(layer, words, error);
 	} else {
 		err = open_file(layer, length, &count, error);
 	}

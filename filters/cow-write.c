@@ -62,7 +62,10 @@ void nr_cow_end(struct nr_layer *layer, struct nr_request *req, struct nr_cow_st
 {
 	nr_cow_fetch_end(s);
 	nr_cow_unlock(layer, s);
-	nr_finish(layer, req, error);
+	if (!error && (req->flags & NR_FUA))
+		nr_cow_flush(layer, req, s);
+	else
+		nr_finish(layer, req, error);
 }
 
 /* Is the block at OFFSET one of the base, of which [FROM, TO) is a part? */

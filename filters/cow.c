@@ -61,6 +61,17 @@ static const struct nr_param params[] = {
 			  "the overlay.  Without, such requests go to the base.",
 	},
 	{
+		.name = "cow-file",
+		.type = NR_PARAM_PATH,
+		.flags = NR_PARAM_WRITTEN | NR_PARAM_MADE,
+		.offset = offsetof(struct cow, path),
+		.value = "FILE",
+		.help = "Keep the overlay in this file, for the next time",
+		.manual =
+			"Keep the overlay in this file, which is made if it is not there or empty,\n"
+			"and goes on where it was if it is.  Without, the overlay is temporary.",
+	},
+	{
 		.name = "cow-store",
 		.type = NR_PARAM_CHOICE,
 		.offset = offsetof(struct cow, store_kind),
@@ -111,6 +122,14 @@ static int cow_check(struct nr_layer *layer, struct nr_error *error)
 				    "cow-block-size=%" PRIu64
 				    " is not a power of two from 4K to 1M",
 				    c->block_size);
+	if (c->path && c->private)
+		return nr_error_set(error, -EINVAL,
+				    "with cow-file there is one overlay, and with cow-private each "
+				    "client has one; leave one of them out");
+	if (c->path && c->store_kind == NR_COW_STORE_MEMORY)
+		return nr_error_set(error, -EINVAL,
+				    "cow-store=memory is for temporary overlays; leave out it or "
+				    "cow-file");
 	return 0;
 }
 
@@ -165,13 +184,14 @@ static int cow_open(struct nr_layer *layer, struct nr_error *error)
 		err = watch_reads(c, error);
 	if (err)
 		return err;
-	err = nr_cow_store_open(layer, error);
+	err = c->path ? nr_cow_keep_open(layer, error) : nr_cow_store_open(layer, error);
 	if (err) {
 		nr_flagfile_unwatch(c->on_read_file);
 		return err;
 	}
 	nr_rangelock_init(&c->lock);
-	nr_cow_map_init(&c->shared.map, nr_cow_block_behind(c, c->size), false);
+	if (!c->path)
+		nr_cow_map_init(&c->shared.map, nr_cow_block_behind(c, c->size), false);
 	return 0;
 }
 
@@ -180,6 +200,8 @@ static void cow_close(struct nr_layer *layer)
 	struct cow *c = layer->instance;
 
 	nr_substack_close(c->store);
+	if (c->path)
+		nr_cow_keep_close(layer);
 	nr_rangelock_fini(&c->lock);
 	nr_flagfile_unwatch(c->on_read_file);
 	nr_cow_map_fini(&c->shared.map);
@@ -192,10 +214,10 @@ static int cow_describe(struct nr_layer *layer, struct nr_traits *t, struct nr_e
 	const struct cow *c = layer->instance;
 	const struct nr_traits *store = nr_substack_traits(c->store);
 
-	if (store->read_only || store->block_min > t->block_min)
+	if ((store->read_only && !layer->read_only) || store->block_min > t->block_min)
 		return nr_error_set(error, -EINVAL, "the overlay cannot be written to");
 	t->size = c->size;
-	t->read_only = false;
+	t->read_only = store->read_only;
 	t->memory_align = store->memory_align;
 	t->multi_conn = !c->private;
 	t->support[NR_CAP_FLUSH] = NR_NATIVE;
@@ -205,7 +227,7 @@ static int cow_describe(struct nr_layer *layer, struct nr_traits *t, struct nr_e
 	t->support[NR_CAP_FAST_ZERO] = c->store_fast_zero ? NR_NATIVE : NR_NONE;
 	t->support[NR_CAP_EXTENTS] = NR_NATIVE;
 	t->support[NR_CAP_RESIZE] = NR_NONE;
-	if (c->on_cache)
+	if (c->on_cache && !layer->read_only)
 		t->support[NR_CAP_CACHE] = NR_NATIVE;
 	return 0;
 }
@@ -329,24 +351,22 @@ static void cow_cache(struct nr_layer *layer, struct nr_request *req, struct nr_
 {
 	const struct cow *c = layer->instance;
 
-	if (c->on_cache)
+	if (c->on_cache && !layer->read_only)
 		nr_cow_populate(layer, req, s, cached);
 	else
 		nr_pass(layer, req);
 }
 
-static void cow_flush(struct nr_layer *layer, struct nr_request *req, struct nr_cow_state *s)
+static bool copies_reads(const struct nr_layer *layer)
 {
-	nr_finish(layer, req, 0); /* nothing here outlives the server */
-}
+	const struct cow *c = layer->instance;
 
-static bool copies_reads(const struct cow *c)
-{
-	return c->on_read || (c->on_read_file && nr_flagfile_set(c->on_read_file));
+	return !layer->read_only &&
+	       (c->on_read || (c->on_read_file && nr_flagfile_set(c->on_read_file)));
 }
 
 static nr_cow_step *const steps[NR_OPERATION_COUNT] = {
-	[NR_READ] = nr_cow_read,       [NR_WRITE] = nr_cow_write, [NR_FLUSH] = cow_flush,
+	[NR_READ] = nr_cow_read,       [NR_WRITE] = nr_cow_write, [NR_FLUSH] = nr_cow_flush,
 	[NR_TRIM] = nr_cow_write,      [NR_ZERO] = nr_cow_write,  [NR_CACHE] = cow_cache,
 	[NR_EXTENTS] = nr_cow_extents,
 };
@@ -362,7 +382,7 @@ static void cow_submit(struct nr_layer *layer, struct nr_request *req)
 	s->waits = 0;
 	s->locked = false;
 	s->fetch.buffer = NULL;
-	if (req->operation == NR_READ && copies_reads(c))
+	if (req->operation == NR_READ && copies_reads(layer))
 		nr_cow_populate(layer, req, s, nr_cow_read);
 	else
 		steps[req->operation](layer, req, s);

@@ -8,7 +8,10 @@
  *   cow-write.c  writes, zeroes, trims
  *   cow-fetch.c  blocks out of the base: for those that are written to in part, and for
  *                cow-on-read and cow-on-cache
- *   cow-store.c  making, finding and ending the store
+ *   cow-store.c  the store of a temporary overlay
+ *   cow-keep.c   the file of one that stays: opening and closing it
+ *   cow-file.c   what is in it
+ *   cow-flush.c  flushes of it
  *
  * The *store* is a stack of the filter's own, a file or memory, as long as the disk: a
  * block of the disk has its place there, at the same offset.  An *overlay* is what one
@@ -27,6 +30,7 @@
 #ifndef FILTERS_COW_H
 #define FILTERS_COW_H
 
+#include "filters/cow-file.h"
 #include "filters/cow-map.h"
 #include "filters/flagfile.h"
 #include "filters/rangelock.h"
@@ -51,12 +55,27 @@ struct nr_cow_overlay {
 	_Atomic unsigned use; /* enum nr_cow_use */
 };
 
+/*
+ * Flushes of an overlay that stays come in rounds, one at a time; one request carries a
+ * round out, for all that were there when it began.
+ */
+struct nr_cow_flushes {
+	pthread_mutex_t mutex;                       /* guards what follows, up to `covered` */
+	bool busy;                                   /* there is a round */
+	struct nr_cow_state *waiting, **waiting_end; /* for the next one */
+	/* Of the round: whoever carries it out has it. */
+	struct nr_cow_state *covered;
+	struct nr_cow_page *pages; /* to be written */
+	_Atomic bool failed;       /* once is enough: nobody knows what is missing */
+};
+
 struct cow {
 	/* Parameters. */
 	uint64_t block_size;
 	const char *on_read_text;
 	bool on_cache, private;
 	unsigned store_kind; /* enum nr_cow_store_kind */
+	const char *path;    /* of an overlay that stays; NULL: it is temporary */
 
 	uint64_t size;  /* of the disk when it was opened, bytes */
 	uint32_t block; /* bytes */
@@ -70,6 +89,11 @@ struct cow {
 	struct nr_cow_overlay *own; /* of clients; NULL: all share one */
 	unsigned own_count;
 	_Atomic unsigned left; /* overlays that nobody has cleared yet */
+
+	/* An overlay that stays. */
+	int fd;
+	struct nr_cow_head head;
+	struct nr_cow_flushes flushes;
 };
 
 /* A part of a read: a child, or so many zeroes. */
@@ -116,6 +140,11 @@ struct nr_cow_state {
 	} fetch;
 
 	nr_cow_step *then; /* after cow-on-read and cow-on-cache */
+
+	/* In a list of flushes. */
+	struct nr_request *req;
+	struct nr_cow_state *next;
+	struct nr_cow_page *page; /* to be written next */
 
 	/* Of reads: parts, in order; of the allocation map: the list of a child. */
 	unsigned parts, under_way;
@@ -169,7 +198,20 @@ void nr_cow_fetch_end(struct nr_cow_state *s);
 void nr_cow_populate(struct nr_layer *layer, struct nr_request *req, struct nr_cow_state *s,
 		     nr_cow_step *then);
 
-/* cow-store.c: the file or memory; whoever opens it says how long it is to be. */
+/* cow-store.c: a file without a name, or memory. */
 int nr_cow_store_open(struct nr_layer *layer, struct nr_error *error);
+int nr_cow_store_open_words(struct nr_layer *layer, const char *words, struct nr_error *error);
+
+/*
+ * cow-keep.c: the file named `path`.  Opening fills in the map; closing, when the store is
+ * closed, saves what is not in the file yet.
+ */
+int nr_cow_keep_open(struct nr_layer *layer, struct nr_error *error);
+void nr_cow_keep_close(struct nr_layer *layer);
+
+/* cow-flush.c: make all that is finished stable, and finish REQ. */
+nr_cow_step nr_cow_flush;
+void nr_cow_flushes_init(struct nr_cow_flushes *flushes);
+void nr_cow_flushes_fini(struct nr_cow_flushes *flushes);
 
 #endif
