@@ -33,6 +33,9 @@ extern const struct nr_layer_type nr_rotational_type;
 extern const struct nr_layer_type nr_extentlist_type;
 extern const struct nr_layer_type nr_mask_type;
 
+/* caching */
+extern const struct nr_layer_type nr_cache_type;
+
 /* faults */
 extern const struct nr_layer_type nr_error_type;
 extern const struct nr_layer_type nr_delay_type;

@@ -29,6 +29,7 @@ const struct nr_layer_type *const nr_filters[] = {
 	&nr_rotational_type,
 	&nr_extentlist_type,
 	&nr_mask_type,
+	&nr_cache_type,
 	&nr_error_type,
 	&nr_delay_type,
 	&nr_pause_type,

@@ -46,6 +46,8 @@ static const struct filter_row rows[] = {
 	{ "rotational", "", TRANSPARENT, NULL, false, false, 0 },
 	{ "extentlist", "extentlist=$MAPPED", TRANSPARENT, NULL, true, false, 0 },
 	{ "mask", "mask=fast-zero", TRANSPARENT, NULL, false, false, 0 },
+	/* caching: so little that blocks come and go */
+	{ "cache", "cache-max-size=64k cache-on-read=true", TRANSPARENT, NULL, false, false, 0 },
 	/* faults, with the faults switched off */
 	{ "error", "error-rate=0", TRANSPARENT, NULL, false, false, 0 },
 	{ "delay", "", TRANSPARENT, NULL, false, false, 0 },
@@ -72,6 +74,14 @@ static const struct filter_row rows[] = {
 	{ "blocksize", "minblock=4k maxdata=64k maxlen=256k", TRANSPARENT, NULL, false, false, 0 },
 	{ "blocksize-policy", "blocksize-preferred=64k", TRANSPARENT, NULL, false, false, 0 },
 	{ "nofilter", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "cache", "cache=writethrough cache-max-size=64k cache-on-read=true cache-policy=lru",
+	  TRANSPARENT, NULL, false, false, 0 },
+	{ "cache", "cache=unsafe cache-max-size=64k cache-policy=arc", TRANSPARENT, NULL, false,
+	  false, 0 },
+	{ "cache", "cache=writethrough cache-max-size=64k cache-on-write=false", TRANSPARENT, NULL,
+	  false, false, 0 },
+	{ "cache", "cache-max-size=256k cache-min-block-size=16k cache-dirty-max=20", TRANSPARENT,
+	  NULL, false, false, 0 },
 	/* Modes.  Block sizes and addresses are for those who draw them by lot. */
 	{ "truncate", "round-down=4096", TRANSPARENT, NULL, false, false, 0 },
 	{ "cow", "cow-store=memory", TRANSPARENT, NULL, false, false, 0 },

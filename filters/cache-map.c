@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "filters/cache-map.h"
+
+#include <assert.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* Hash entries per slot: three for two slots, so two thirds are in use at most. */
+#define HASH_PER_2_SLOTS 3u
+
+static_assert(sizeof(struct nr_cache_slot) + HASH_PER_2_SLOTS * sizeof(uint32_t) / 2 +
+			      NR_POLICY_SLOT_BYTES + 1 <=
+		      32,
+	      "at most 32 bytes per block; the last one is for the dirty bit");
+
+static size_t dirty_words(uint32_t slots)
+{
+	return ((size_t)slots + 63) / 64;
+}
+
+static size_t bytes_of(const struct nr_cache_map *map)
+{
+	return dirty_words(map->slots) * sizeof(uint64_t) +
+	       map->slots * sizeof(struct nr_cache_slot) + map->hash_size * sizeof(uint32_t);
+}
+
+bool nr_cache_map_init(struct nr_cache_map *map, const struct nr_policy_type *policy,
+		       uint32_t slots)
+{
+	void *memory;
+
+	assert(slots > 0);
+	assert(slots < NR_NO_SLOT / 2);
+	*map = (struct nr_cache_map){ .slots = slots, .free = NR_NO_SLOT };
+	map->hash_size = (uint32_t)((uint64_t)slots * HASH_PER_2_SLOTS / 2) + 1;
+	memory = mmap(NULL, bytes_of(map), PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED)
+		return false;
+	map->dirty_bits = memory;
+	map->slot = (struct nr_cache_slot *)(map->dirty_bits + dirty_words(slots));
+	map->hash = (uint32_t *)(void *)(map->slot + slots);
+	if (nr_policy_init(&map->policy, policy, slots))
+		return true;
+	munmap(memory, bytes_of(map));
+	return false;
+}
+
+void nr_cache_map_fini(struct nr_cache_map *map)
+{
+	nr_policy_fini(&map->policy);
+	munmap(map->dirty_bits, bytes_of(map));
+}
+
+/* The hash. */
+
+static uint32_t home_of(const struct nr_cache_map *map, uint64_t block)
+{
+	uint64_t hash = (block * UINT64_C(0x9e3779b97f4a7c15)) >> 32;
+
+	return (uint32_t)(hash * map->hash_size >> 32);
+}
+
+static uint32_t after(const struct nr_cache_map *map, uint32_t at)
+{
+	return at + 1 == map->hash_size ? 0 : at + 1;
+}
+
+uint32_t nr_cache_find(const struct nr_cache_map *map, uint64_t block)
+{
+	uint32_t at = home_of(map, block);
+
+	while (map->hash[at]) {
+		uint32_t slot = map->hash[at] - 1;
+
+		if (nr_cache_block_of(map, slot) == block)
+			return slot;
+		at = after(map, at);
+	}
+	return NR_NO_SLOT;
+}
+
+static void put_in(struct nr_cache_map *map, uint64_t block, uint32_t slot)
+{
+	uint32_t at = home_of(map, block);
+
+	while (map->hash[at])
+		at = after(map, at);
+	map->hash[at] = slot + 1;
+}
+
+/* Those behind move up, so that no search ends too early. */
+static void take_out(struct nr_cache_map *map, uint64_t block, uint32_t slot)
+{
+	uint32_t at = home_of(map, block), next;
+
+	while (map->hash[at] != slot + 1) {
+		assert(map->hash[at]);
+		at = after(map, at);
+	}
+	for (next = after(map, at); map->hash[next]; next = after(map, next)) {
+		uint32_t home = home_of(map, nr_cache_block_of(map, map->hash[next] - 1));
+		bool stays = at < next ? home > at && home <= next : home > at || home <= next;
+
+		if (stays)
+			continue;
+		map->hash[at] = map->hash[next];
+		at = next;
+	}
+	map->hash[at] = 0;
+}
+
+/* Slots. */
+
+static bool may_go(void *context, uint32_t slot)
+{
+	const struct nr_cache_map *map = context;
+	const struct nr_cache_slot *s = &map->slot[slot];
+
+	return s->state == NR_CACHE_CLEAN && s->pins == 0;
+}
+
+static void make_free(struct nr_cache_map *map, uint32_t slot)
+{
+	map->slot[slot] = (struct nr_cache_slot){ .low = map->free, .state = NR_CACHE_EMPTY };
+	map->free = slot;
+	map->used--;
+}
+
+static uint32_t take_empty(struct nr_cache_map *map)
+{
+	uint32_t slot = map->free;
+
+	if (slot != NR_NO_SLOT)
+		map->free = map->slot[slot].low;
+	else if (map->fresh < map->slots)
+		slot = map->fresh++;
+	else
+		return NR_NO_SLOT;
+	map->used++;
+	return slot;
+}
+
+/* The slot of a block that was thrown out; it counts as used. */
+static uint32_t evict(struct nr_cache_map *map)
+{
+	uint32_t slot = map->policy.type->victim(&map->policy, may_go, map);
+	uint64_t block;
+
+	if (slot == NR_NO_SLOT)
+		return slot;
+	block = nr_cache_block_of(map, slot);
+	take_out(map, block, slot);
+	map->policy.type->remove(&map->policy, slot, block, true);
+	map->evictions++;
+	return slot;
+}
+
+uint32_t nr_cache_take(struct nr_cache_map *map, uint64_t block, bool only_replace)
+{
+	uint32_t slot = NR_NO_SLOT;
+
+	assert(block < UINT64_C(1) << 56);
+	map->policy.type->expect(&map->policy, block);
+	if (!only_replace)
+		slot = take_empty(map);
+	if (slot == NR_NO_SLOT)
+		slot = evict(map);
+	if (slot == NR_NO_SLOT)
+		return slot;
+	map->slot[slot] = (struct nr_cache_slot){
+		.low = (uint32_t)block,
+		.high = (uint32_t)(block >> 32) & 0xffffff,
+		.state = NR_CACHE_READING,
+	};
+	put_in(map, block, slot);
+	map->policy.type->insert(&map->policy, slot);
+	return slot;
+}
+
+bool nr_cache_evict(struct nr_cache_map *map)
+{
+	uint32_t slot = evict(map);
+
+	if (slot == NR_NO_SLOT)
+		return false;
+	make_free(map, slot);
+	return true;
+}
+
+static bool is_dirty(enum nr_cache_state state)
+{
+	return state == NR_CACHE_DIRTY || state == NR_CACHE_WRITING ||
+	       state == NR_CACHE_DIRTY_AGAIN;
+}
+
+static void count_dirty(struct nr_cache_map *map, uint32_t slot, bool before, bool now)
+{
+	uint64_t bit = UINT64_C(1) << (slot % 64);
+
+	if (before == now)
+		return;
+	map->dirty_bits[slot / 64] ^= bit;
+	map->dirty = now ? map->dirty + 1 : map->dirty - 1;
+}
+
+void nr_cache_set(struct nr_cache_map *map, uint32_t slot, enum nr_cache_state state)
+{
+	enum nr_cache_state before = nr_cache_state_of(map, slot);
+
+	assert(before != NR_CACHE_EMPTY);
+	assert(before != NR_CACHE_EVICTING);
+	count_dirty(map, slot, is_dirty(before), is_dirty(state));
+	map->slot[slot].state = (uint8_t)state;
+}
+
+void nr_cache_drop(struct nr_cache_map *map, uint32_t slot)
+{
+	uint64_t block = nr_cache_block_of(map, slot);
+
+	nr_cache_set(map, slot, NR_CACHE_EVICTING);
+	take_out(map, block, slot);
+	map->policy.type->remove(&map->policy, slot, block, false);
+	if (map->slot[slot].pins == 0)
+		make_free(map, slot);
+}
+
+void nr_cache_unpin(struct nr_cache_map *map, uint32_t slot)
+{
+	struct nr_cache_slot *s = &map->slot[slot];
+
+	assert(s->pins > 0);
+	if (--s->pins == 0 && s->state == NR_CACHE_EVICTING)
+		make_free(map, slot);
+}
+
+uint32_t nr_cache_next_dirty(const struct nr_cache_map *map, uint32_t from)
+{
+	size_t word = from / 64, words = dirty_words(map->slots);
+	uint64_t bits;
+
+	if (from >= map->slots)
+		return NR_NO_SLOT;
+	bits = map->dirty_bits[word] & UINT64_MAX << (from % 64);
+	while (!bits && ++word < words)
+		bits = map->dirty_bits[word];
+	return bits ? (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(bits) : NR_NO_SLOT;
+}
