@@ -51,9 +51,11 @@ __attribute__((format(printf, 4, 5))) static int add(struct nr_options *options,
 	if (length < 0)
 		return nr_error_system(error, -ENOMEM, "the command line");
 	err = nr_strings_add(&options->owned, text, error);
-	if (err)
+	if (err) {
 		free(text);
-	return err ? err : nr_strings_add(list, text, error);
+		return err;
+	}
+	return nr_strings_add(list, text, error);
 }
 
 #define ADD_WORD(...) add(options, &options->words, error, __VA_ARGS__)
