@@ -543,6 +543,7 @@ static void submit(struct nr_layer *layer, struct nr_request *req)
 	struct blocksize *b = layer->instance;
 	struct state *s = nr_scratch(layer, req);
 	bool aligned = nr_is_aligned(req->offset | req->length, b->block);
+	bool fast = req->flags & NR_FAST_ZERO;
 
 	s->role = ROLE_REQUEST;
 	s->kind = KIND_PASS;
@@ -562,8 +563,9 @@ static void submit(struct nr_layer *layer, struct nr_request *req)
 		s->locked = false;
 		s->buffer = NULL;
 		submit_extents(layer, req, s);
-	} else if (!aligned && (req->flags & NR_FAST_ZERO)) {
-		nr_finish(layer, req, -ENOTSUP); /* reading first is not faster */
+	} else if (fast && (!aligned || is_long(b, req, aligned))) {
+		/* Reading first is not faster; of pieces, one could be refused after others. */
+		nr_finish(layer, req, -ENOTSUP);
 	} else if (is_long(b, req, aligned)) {
 		s->kind = KIND_SPLIT;
 		s->waits = 0;

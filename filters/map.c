@@ -281,6 +281,10 @@ static void submit(struct nr_layer *layer, struct nr_request *req)
 		submit_moved(layer, req, s, dest, run);
 		return;
 	}
+	if (req->flags & NR_FAST_ZERO) {
+		nr_finish(layer, req, -ENOTSUP); /* a part could be refused after others */
+		return;
+	}
 	s->error = 0;
 	s->next = req->offset;
 	start_batch(layer, req, s);

@@ -121,6 +121,20 @@ static void test_unaligned_zero_and_trim(void **state)
 	layer_test_close(t);
 }
 
+static void test_a_fast_zero_that_would_be_cut_is_refused(void **state)
+{
+	struct layer_test *t = layer_test_open(NULL, "blocksize maxlen=4096 | memory 64k");
+	struct layer_client *c = layer_client(t, 0);
+
+	assert_int_equal(layer_fill(c, 0, 65536, 1), 0);
+	assert_int_equal(layer_zero(c, 0, 8192, NR_FAST_ZERO), -ENOTSUP);
+	assert_true(layer_is(c, 0, 65536, 1));
+	assert_int_equal(layer_zero(c, 0, 4096, NR_FAST_ZERO), 0);
+	assert_int_equal(layer_zero(c, 8192, 8192, 0), 0);
+	assert_true(layer_is(c, 4096, 4096, 1));
+	layer_test_close(t);
+}
+
 static void test_the_map_of_an_unaligned_range(void **state)
 {
 	struct layer_test *t = open_disk(1);
@@ -537,6 +551,7 @@ static void test_policy_refuses_what_cannot_be(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_fast_zero_that_would_be_cut_is_refused),
 		cmocka_unit_test(test_the_advertised_minimum_stays_the_true_one),
 		cmocka_unit_test(test_unaligned_writes_change_only_their_bytes),
 		cmocka_unit_test(test_unaligned_zero_and_trim),

@@ -171,6 +171,23 @@ static void test_the_map_of_holes_moves_too(void **state)
 	layer_test_close(t);
 }
 
+static void test_a_fast_zero_over_several_ranges_changes_nothing(void **state)
+{
+	/* The inner map refuses what goes over the end of one of its ranges. */
+	struct layer_test *t = layer_test_open(NULL, "map map=0+4k:4k map=4k+4k:0 | "
+						     "map map=0+2k:2k map=2k+2k:0 | memory 16k");
+	struct layer_client *c = layer_client(t, 0);
+
+	assert_int_equal(layer_fill(c, 0, 16384, 1), 0);
+	assert_int_equal(layer_zero(c, 0, 8192, NR_FAST_ZERO), -ENOTSUP);
+	assert_int_equal(layer_zero(c, 4096, 4096, NR_FAST_ZERO), -ENOTSUP);
+	assert_true(layer_is(c, 0, 16384, 1));
+	assert_int_equal(layer_zero(c, 0, 4096, NR_FAST_ZERO), 0);
+	assert_true(layer_is(c, 0, 4096, 0));
+	assert_true(layer_is(c, 4096, 12288, 1));
+	layer_test_close(t);
+}
+
 static void test_an_error_in_one_part_is_an_error(void **state)
 {
 	struct layer_test *t =
@@ -317,6 +334,7 @@ int main(void)
 		cmocka_unit_test(test_many_ranges_in_one_request),
 		cmocka_unit_test(test_more_ranges_in_one_read_than_an_answer_has_segments),
 		cmocka_unit_test(test_the_map_of_holes_moves_too),
+		cmocka_unit_test(test_a_fast_zero_over_several_ranges_changes_nothing),
 		cmocka_unit_test(test_an_error_in_one_part_is_an_error),
 		cmocka_unit_test(test_few_requests_are_enough),
 		cmocka_unit_test(test_maps_that_do_not_add_up),
