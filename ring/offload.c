@@ -83,6 +83,8 @@ static void run_job(struct nr_job *job)
 	struct nr_ring *home = job->home;
 
 	job->run(job);
+	if (!home)
+		return;
 	/* From the post on the job belongs to its owner again. */
 	job->message.deliver = deliver_done;
 	nr_ring_post(home, &job->message);
@@ -190,8 +192,7 @@ void nr_offload_submit(struct nr_offload *pool, struct nr_job *job)
 	bool grow;
 
 	assert(job->run);
-	assert(job->done);
-	assert(job->home);
+	assert(job->done || !job->home);
 	(void)pthread_mutex_lock(&pool->lock);
 	assert(!pool->stopping);
 	queue_push(pool, job);

@@ -14,13 +14,16 @@
 
 struct nr_offload;
 
-/* The caller owns a job until `done` is called. */
+/*
+ * The caller owns a job until `done` is called.  One with no home is its own again
+ * before `run` returns: that says so itself to whom it may concern.
+ */
 struct nr_job {
 	void (*run)(struct nr_job *job);  /* on a thread of the pool; may block */
 	void (*done)(struct nr_job *job); /* on the home ring's thread */
-	struct nr_ring *home;
-	struct nr_message message; /* private */
-	struct nr_job *next;       /* private */
+	struct nr_ring *home;             /* NULL: nobody is told, and `done` is not called */
+	struct nr_message message;        /* private */
+	struct nr_job *next;              /* private */
 };
 
 /* At most THREADS (>= 1) at a time. NULL when memory is short. */

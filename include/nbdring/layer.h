@@ -45,7 +45,7 @@
 #pragma GCC visibility push(default) /* what modules call */
 
 /* Raised whenever a structure or a rule here changes. */
-#define NR_LAYER_ABI 5
+#define NR_LAYER_ABI 6
 
 #define NR_NAME_MAX 4096 /* bytes of an export name (protocol, "String values") */
 
@@ -189,6 +189,7 @@ struct nr_layer_type {
 	void (*done)(struct nr_layer *layer, struct nr_request *req);   /* NULL: pass up */
 	bool data_passes; /* `done` neither looks at the data of reads nor changes it: it need
 			   * not be in memory (request.h, nr_answer_pipe) */
+	bool computes;    /* it calls nr_compute: its stacks have a share of the threads */
 	void (*child_done)(struct nr_layer *layer, struct nr_request *child);
 	void (*resume)(struct nr_layer *layer, struct nr_request *req); /* after nr_resume */
 
@@ -275,6 +276,18 @@ struct nr_request *nr_background(struct nr_layer *layer, struct nr_worker *worke
  * passed.  The request's worker only.
  */
 void nr_sleep(struct nr_layer *layer, struct nr_request *req, uint64_t nanoseconds);
+
+/*
+ * The layer parked REQ, for a computation that would hold up its worker
+ * (decompression): COMPUTE(layer, req) runs on another thread, and may take its time;
+ * then type->resume(layer, req) is called on the request's worker.  Until then the
+ * request, what it holds and the layer's scratch in it are that thread's.  One
+ * computation at a time per request.  There is a thread for each processor, for all
+ * layers of the server; further computations wait in order.  The layer's type says
+ * `computes`.  The request's worker only; never blocks.
+ */
+typedef void nr_compute_fn(struct nr_layer *layer, struct nr_request *req);
+void nr_compute(struct nr_layer *layer, struct nr_request *req, nr_compute_fn *compute);
 
 /* Monotonic time of a worker, nanoseconds; cheap.  The worker's thread. */
 uint64_t nr_now(struct nr_worker *worker);

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "nbdring/checked.h"
+#include "src/stack/compute.h"
 #include "src/stack/emulate.h"
 #include "src/stack/params.h"
 #include "src/stack/reader.h"
@@ -85,6 +86,8 @@ static void push(struct nr_stack *stack, struct nr_layer *layer)
 	layer->below = stack->top;
 	layer->internal.stack = stack;
 	layer->internal.depth = stack->top ? stack->top->internal.depth + 1 : 0;
+	if (layer->type->computes)
+		stack->scratch_bytes += nr_compute_bytes();
 	layer->internal.scratch_offset = stack->scratch_bytes;
 	layer->export_name = stack->export_name;
 	stack->scratch_bytes += (layer->type->request_size + 15) & ~(size_t)15;
@@ -277,11 +280,33 @@ const char *nr_stack_backend_name(struct nr_stack *stack, const char *name)
 
 /* Opening, from the bottom up. */
 
+/* `open` of the type, with what the core has to get for it; and back. */
+static int begin_layer(struct nr_layer *layer, struct nr_error *error)
+{
+	const struct nr_layer_type *type = layer->type;
+	int err = type->computes ? nr_compute_acquire(error) : 0;
+
+	if (err || !type->open)
+		return err;
+	err = type->open(layer, error);
+	if (err && type->computes)
+		nr_compute_release();
+	return err;
+}
+
+static void end_layer(struct nr_layer *layer)
+{
+	if (layer->type->close)
+		layer->type->close(layer);
+	if (layer->type->computes)
+		nr_compute_release();
+}
+
 static int open_layer(struct nr_layer *layer, struct nr_error *error)
 {
 	const struct nr_layer_type *type = layer->type;
 	struct nr_traits traits;
-	int err = type->open ? type->open(layer, error) : 0;
+	int err = begin_layer(layer, error);
 
 	if (err)
 		return err;
@@ -298,8 +323,7 @@ static int open_layer(struct nr_layer *layer, struct nr_error *error)
 	if (!err)
 		err = nr_traits_check(&traits, error);
 	if (err) {
-		if (type->close)
-			type->close(layer);
+		end_layer(layer);
 		return err;
 	}
 	layer->traits = traits;
@@ -312,8 +336,7 @@ static void close_layers(struct nr_stack *stack)
 	while (stack->top) {
 		struct nr_layer *layer = stack->top;
 
-		if (layer->type->close)
-			layer->type->close(layer);
+		end_layer(layer);
 		stack->top = layer->below;
 		free_layer(layer);
 	}

@@ -60,6 +60,8 @@ static void run(struct errand *errand)
 	running = true;
 	job->run(job);
 	running = false;
+	if (!home)
+		return;
 	job->message.deliver = deliver;
 	nr_ring_post(home, &job->message);
 }
