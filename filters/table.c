@@ -16,6 +16,9 @@ const struct nr_layer_type *const nr_filters[] = {
 	&nr_map_type,
 	&nr_scan_type,
 	&nr_tar_type,
+#ifdef NR_HAVE_LZMA
+	&nr_xz_type,
+#endif
 	&nr_cow_type,
 	&nr_readonly_type,
 	&nr_protect_type,

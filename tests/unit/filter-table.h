@@ -13,6 +13,7 @@
 enum filter_effect {
 	TRANSPARENT, /* the disk is what it was; capabilities may be masked */
 	REFUSES,     /* what is read is what was there; what is written is refused */
+	APART,       /* another disk, and only of a file that is made for it: has its own tests */
 };
 
 struct filter_row {

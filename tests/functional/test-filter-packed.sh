@@ -1,0 +1,207 @@
+#!/usr/bin/env bash
+#
+# The filters for compressed files: files as real tools write them are read back byte for
+# byte, in order, anywhere, by several clients at once; damaged ones are refused, or fail
+# where the damage is and nowhere else.
+#
+# usage: test-filter-packed.sh FORMAT
+
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/../lib.sh"
+format=$1
+need nbdinfo nbdcopy qemu-img tar
+need_python_nbd
+"$NBDRING" --list | grep -q "^ *$format " || skip "this server was built without $format"
+cd "$DISK"
+
+# A disk with text, noise and holes in it, of an odd size: 24 MiB and a bit.
+"$PYTHON" - "$top" <<-'EOT'
+	import glob, os, random, sys
+
+	random.seed(1)
+	text = b''.join(open(f, 'rb').read() for f in sorted(glob.glob(sys.argv[1] + '/src/*/*.c')))
+	disk = bytearray()
+	while len(disk) < 24 << 20:
+	    disk += text[random.randrange(len(text) // 2):][:random.randrange(1 << 20)]
+	    disk += os.urandom(random.randrange(1 << 19))
+	    disk += bytes(random.randrange(1 << 19))
+	disk = disk[:(24 << 20) + 777]
+	# Something is to be all zeroes whatever the format cuts it into.
+	disk[8 << 20:13 << 20] = bytes(5 << 20)
+	open('disk.img', 'wb').write(disk)
+EOT
+head -c 10000001 disk.img >front
+tail -c +10000002 disk.img >back
+
+# served FILE [FILTER...]: it is disk.img.
+served() {
+	local file=$1
+	shift
+
+	note "$file"
+	start_server "$@" "--filter=$format" file "$DISK/$file"
+	equal size "$(nbdinfo --size "$URI")" "$(stat -c %s disk.img)"
+	nbdcopy "$URI" copy
+	same_bytes disk.img copy
+	anywhere
+	stop_server
+	! grep -i error "$LOG" || fail "the log has errors"
+}
+
+# Reads all over the disk, by several clients at a time.
+anywhere() {
+	"$PYTHON" - "$URI" <<-'EOT'
+		import nbd, random, sys, threading
+
+		disk = open('disk.img', 'rb').read()
+
+		def client(seed):
+		    chance = random.Random(seed)
+		    h = nbd.NBD()
+		    h.connect_uri(sys.argv[1])
+		    for i in range(60):
+		        offset = chance.randrange(len(disk))
+		        length = min(chance.choice((1, 512, 4096, 65536, 3000000)), len(disk) - offset)
+		        if h.pread(length, offset) != disk[offset:offset + length]:
+		            wrong.append((seed, offset, length))
+		    h.shutdown()
+
+		wrong = []
+		clients = [threading.Thread(target=client, args=(i,)) for i in range(4)]
+		for c in clients: c.start()
+		for c in clients: c.join()
+		assert not wrong, wrong
+	EOT
+}
+
+# Zeroes come as holes, and nothing can be written.
+holes() {
+	note "zeroes in $1 are holes"
+	start_server "--filter=$format" file "$DISK/$1"
+	nbdinfo --is readonly "$URI" || fail "it can be written"
+	"$PYTHON" - "$URI" <<-'EOT'
+		import nbd, sys
+
+		h = nbd.NBD()
+		h.connect_uri(sys.argv[1])
+		kinds = set()
+		h.pread_structured(1 << 20, 11 << 20, lambda data, at, kind, err: kinds.add(kind))
+		assert kinds == {nbd.READ_HOLE}, kinds
+	EOT
+	stop_server
+}
+
+# Bytes in the middle of FILE are changed: reads fail there and nowhere before FROM, and
+# no byte is wrong.
+damaged() {
+	local file=$1 from=$2
+	shift 2
+
+	note "damage in the middle of $file"
+	cp "$file" "damaged-$file"
+	printf 'not what was here before' |
+		dd of="damaged-$file" bs=1 seek=$(($(stat -c %s "$file") / 2)) conv=notrunc status=none
+	start_server "--filter=$format" file "$DISK/damaged-$file" "$@"
+	"$PYTHON" - "$URI" "$from" <<-'EOT'
+		import nbd, sys
+
+		disk = open('disk.img', 'rb').read()
+		h = nbd.NBD()
+		h.connect_uri(sys.argv[1])
+		failed = []
+		for offset in range(0, len(disk), 65536):
+		    length = min(65536, len(disk) - offset)
+		    try:
+		        assert h.pread(length, offset) == disk[offset:offset + length], offset
+		    except nbd.Error as error:
+		        assert error.errno == 'EIO', error
+		        failed.append(offset)
+		assert failed and failed[0] >= int(sys.argv[2]), failed
+	EOT
+	stop_server
+}
+
+# cut FILE: what is left of it at any length is refused in a sentence, or read with EIO.
+cut() {
+	local length
+
+	for length in 0 1 20 1000 "$(($(stat -c %s "$1") / 2))" "$(($(stat -c %s "$1") - 5))"; do
+		head -c "$length" "$1" >short
+		refused "$format" -- -U "$WORK/s" "--filter=$format" file "$DISK/short"
+	done
+	refused "$format" -- -U "$WORK/s" "--filter=$format" file "$DISK/disk.img"
+}
+
+# in_tar COMMAND...: of an archive that COMMAND packs, a member.
+in_tar() {
+	note "a member of an archive, packed by $*"
+	tar -cf archive.tar front disk.img
+	"$@" <archive.tar >archive.packed
+	start_server --filter=tar "--filter=$format" file "$DISK/archive.packed" tar-entry=disk.img
+	nbdcopy "$URI" copy
+	same_bytes disk.img copy
+	stop_server
+}
+
+test_xz() {
+	need xz
+	xz -1 -c --block-size=1MiB disk.img >blocks.xz
+	xz -1 -c --check=sha256 --block-list=3MiB,4KiB,100KiB,0 disk.img >uneven.xz
+	xz -1 -c -T1 disk.img >one.xz
+	{
+		xz -1 -c front
+		head -c 4096 /dev/zero
+		xz -1 -c --check=crc32 --block-size=64KiB back
+		head -c 8 /dev/zero
+	} >streams.xz
+	served blocks.xz
+	served uneven.xz
+	served one.xz
+	served streams.xz
+	served blocks.xz --filter=log --filter=offset
+	note "a block that is longer than what is unpacked as a whole"
+	start_server --filter=xz file "$DISK/one.xz" xz-max-block=1M
+	logged "warning: xz: the file has a block of 25166601 bytes.*--block-size"
+	nbdcopy "$URI" copy
+	same_bytes disk.img copy
+	anywhere
+	stop_server
+	holes blocks.xz
+	damaged blocks.xz 1000000
+	damaged one.xz 0
+	cut blocks.xz
+	in_tar xz -1 --block-size=2MiB
+	note "an empty file"
+	: | xz >empty.xz
+	start_server --filter=xz file "$DISK/empty.xz"
+	equal size "$(nbdinfo --size "$URI")" 0
+	stop_server
+	note "the index says more than the block has"
+	lie_xz
+}
+
+# A file whose index has another size for its only block, with right checksums.
+lie_xz() {
+	head -c 100000 front | xz -1 -c -T1 >honest.xz
+	"$PYTHON" - <<-'EOT'
+		import binascii, struct
+
+		data = bytearray(open('honest.xz', 'rb').read())
+		backward = (struct.unpack('<I', data[-8:-4])[0] + 1) * 4
+		at = len(data) - 12 - backward
+		# 00, number of records, unpadded size, uncompressed size: all variable-length
+		end = at + 2
+		while data[end] & 0x80: end += 1
+		end += 1
+		assert data[end:end + 3] == bytes((0xa0, 0x8d, 0x06))
+		data[end:end + 3] = bytes((0xa1, 0x8d, 0x06))
+		data[-16:-12] = struct.pack('<I', binascii.crc32(data[at:-16]))
+		open('lie.xz', 'wb').write(data)
+	EOT
+	start_server --filter=xz file "$DISK/lie.xz"
+	equal size "$(nbdinfo --size "$URI")" 100001
+	! nbdcopy "$URI" copy 2>/dev/null || fail "what is not there could be read"
+	stop_server
+}
+
+"test_$format"
