@@ -204,4 +204,95 @@ lie_xz() {
 	stop_server
 }
 
+# Damage of a gzip file is found when the index is made, all of the file being checked.
+test_gzip() {
+	need gzip pigz "$PYTHON"
+	gzip -c disk.img >one.gz
+	gzip -1 -c disk.img >fast.gz
+	pigz -p 4 -c disk.img >pigz.gz
+	pigz -p 2 -b 512 -i -c disk.img >independent.gz
+	{
+		gzip -c front
+		gzip -9 -c back
+		head -c 1000 /dev/zero
+	} >members.gz
+	# Many little members, as bgzip makes them, and some that are empty.
+	"$PYTHON" - <<-'EOT'
+		import gzip
+
+		disk = open('disk.img', 'rb').read()
+		with open('little.gz', 'wb') as f:
+		    for at in range(0, len(disk), 65280):
+		        f.write(gzip.compress(disk[at:at + 65280], 1))
+		        if at % 3 == 0:
+		            f.write(gzip.compress(b''))
+		# Huge blocks: what is all the same is one block of several MiB.
+		open('zeroes.img', 'wb').write(bytes(200 << 20))
+	EOT
+	for file in one fast pigz independent members little; do
+		served "$file.gz"
+	done
+	note "200 MiB of zeroes"
+	gzip -9 -c zeroes.img >zeroes.gz
+	start_server --filter=gzip file "$DISK/zeroes.gz"
+	qemu-img compare -f raw -F raw "$URI" zeroes.img
+	stop_server
+	refused gzip-max-size -- -U "$WORK/s" --filter=gzip file "$DISK/zeroes.gz" gzip-max-size=100M
+	holes fast.gz
+	cut fast.gz
+	note "damage in the middle"
+	cp fast.gz damaged.gz
+	printf 'not what was here before' | dd of=damaged.gz bs=1 seek=5000000 conv=notrunc status=none
+	refused damaged -- -U "$WORK/s" --filter=gzip file "$DISK/damaged.gz"
+	note "what is no gzip behind the end"
+	{ cat fast.gz && head -c 1000 disk.img; } >behind.gz
+	start_server --filter=gzip file "$DISK/behind.gz"
+	logged "warning: gzip: what comes behind byte $(stat -c %s fast.gz) is left out"
+	nbdcopy "$URI" copy
+	same_bytes disk.img copy
+	stop_server
+	in_tar pigz
+	kept_index
+}
+
+# The index is kept in a file, is used when it is that of this file, and is not trusted.
+kept_index() {
+	local change
+
+	note "an index in a file"
+	start_server --filter=gzip file "$DISK/pigz.gz" "gzip-index=$DISK/index"
+	stop_server
+	[ "$(stat -c %s index)" -lt $(($(stat -c %s pigz.gz) / 100 + 140000)) ] ||
+		fail "the index has $(stat -c %s index) bytes"
+	cp index index.good
+	stat -c '%i %Y %Z' index >before
+	served_with_index
+	stat -c '%i %Y %Z' index | cmp - before || fail "it was not used"
+	for change in 8 40 64 100 50000; do
+		note "byte $change of it is another"
+		cp index.good index
+		printf '\x55' | dd of=index bs=1 seek="$change" conv=notrunc status=none
+		served_with_index
+		logged "warning: gzip: $DISK/index: .*made anew"
+		same_bytes index index.good
+	done
+	head -c 70000 index.good >index
+	served_with_index
+	same_bytes index index.good
+	note "the index of another file"
+	start_server --filter=gzip file "$DISK/fast.gz" "gzip-index=$DISK/index"
+	logged "another file"
+	nbdcopy "$URI" copy
+	same_bytes disk.img copy
+	stop_server
+}
+
+served_with_index() {
+	start_server --filter=gzip file "$DISK/pigz.gz" "gzip-index=$DISK/index"
+	nbdcopy "$URI" copy
+	same_bytes disk.img copy
+	anywhere
+	stop_server
+}
+
 "test_$format"

@@ -120,9 +120,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const char *const plans[] = {
 		"xz xz-max-block=64k xz-max-depth=8 | bytes",
+		"gzip gzip-max-size=64M | bytes",
 	};
 	static const struct nr_layer_type *const types[] = { &bytes_type, NULL };
-	struct layer_options options = { .ring = true, .types = types };
+	struct layer_options options = { .types = types };
 	struct nr_error error = { 0 };
 	const char *plan;
 	struct layer_test *t;
