@@ -191,4 +191,5 @@ const struct nr_layer_type nr_file_type = {
 	.find = file_find,
 	.submit = file_submit,
 	.close = file_close,
+	.reopens = true,
 };

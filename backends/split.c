@@ -121,4 +121,5 @@ const struct nr_layer_type nr_split_type = {
 	.describe = split_describe,
 	.submit = split_submit,
 	.close = split_close,
+	.reopens = true,
 };

@@ -195,6 +195,15 @@ struct nr_layer_type {
 
 	/* Nothing is in flight any more.  May block; never on a worker. */
 	void (*close)(struct nr_layer *layer);
+
+	/*
+	 * Filters: it calls nr_reopen.  Backends: what it serves is outside and stays when it
+	 * is closed, so that `close` and `open` may follow each other while the layers above
+	 * stay open; `open` finds the instance as `check` has left it.  Such a backend answers
+	 * reads with buffers of the core only, has no `admit`, opens no stack and does not
+	 * call nr_layer_needs_home.
+	 */
+	bool reopens;
 };
 
 struct nr_layer {
@@ -219,6 +228,8 @@ struct nr_layer {
 		_Atomic uint64_t size; /* traits.size, kept up by refresh and resize */
 		struct nr_stack *stack;
 		void *parameters; /* memory of the parameters */
+		void *image;      /* the instance before `open`, to open it again; NULL: it
+				   * stays open */
 	} internal;
 };
 
@@ -291,6 +302,21 @@ void nr_compute(struct nr_layer *layer, struct nr_request *req, nr_compute_fn *c
 
 /* Monotonic time of a worker, nanoseconds; cheap.  The worker's thread. */
 uint64_t nr_now(struct nr_worker *worker);
+
+/*
+ * Park REQ until the backend has been closed and opened anew; then type->resume(layer,
+ * req), whether that went well or not.  What other requests have under way in the backend
+ * comes back first, and those that come meanwhile wait.  If it cannot be opened, or is not
+ * what it was (smaller, or without something that its traits offered), it stays closed and
+ * requests fail with -EIO until somebody calls this again.  The layers between stay as
+ * they are.
+ *
+ * SEEN is what nr_reopenings said when REQ went down: where the backend has been opened
+ * since, or that was tried, and where it does not reopen, REQ goes on at once.  READ_ONLY:
+ * from now on it is opened for reading, and writes fail with -EROFS.
+ */
+void nr_reopen(struct nr_layer *layer, struct nr_request *req, uint64_t seen, bool read_only);
+uint64_t nr_reopenings(const struct nr_layer *layer);
 
 /*
  * The layer's state for SESSION: type->session_size bytes, zeroed before `admit`,

@@ -19,6 +19,7 @@
 #include "nbdring/checked.h"
 #include "src/stack/compute.h"
 #include "src/stack/emulate.h"
+#include "src/stack/gate.h"
 #include "src/stack/params.h"
 #include "src/stack/reader.h"
 #include "src/stack/shared.h"
@@ -32,6 +33,7 @@ struct nr_stack {
 	struct nr_layer *bottom;
 	struct nr_layer *top;
 	struct nr_layer *advertised; /* the top without the aligner */
+	struct nr_layer *gate;       /* above the backend; NULL: it stays open */
 	struct nr_traits traits;     /* of `advertised`, and -r */
 	struct nr_plan context;      /* the plan without its layers, for layers to look at */
 	char *export_name;
@@ -59,6 +61,7 @@ static void free_layer(struct nr_layer *layer)
 		nr_param_memory_free(layer->internal.parameters);
 		free(layer->internal.parameters);
 	}
+	free(layer->internal.image);
 	free(layer->instance);
 	free(layer);
 }
@@ -294,7 +297,7 @@ static int begin_layer(struct nr_layer *layer, struct nr_error *error)
 	return err;
 }
 
-static void end_layer(struct nr_layer *layer)
+void nr_layer_close(struct nr_layer *layer)
 {
 	if (layer->type->close)
 		layer->type->close(layer);
@@ -302,7 +305,7 @@ static void end_layer(struct nr_layer *layer)
 		nr_compute_release();
 }
 
-static int open_layer(struct nr_layer *layer, struct nr_error *error)
+int nr_layer_open(struct nr_layer *layer, struct nr_error *error)
 {
 	const struct nr_layer_type *type = layer->type;
 	struct nr_traits traits;
@@ -323,7 +326,7 @@ static int open_layer(struct nr_layer *layer, struct nr_error *error)
 	if (!err)
 		err = nr_traits_check(&traits, error);
 	if (err) {
-		end_layer(layer);
+		nr_layer_close(layer);
 		return err;
 	}
 	layer->traits = traits;
@@ -333,10 +336,14 @@ static int open_layer(struct nr_layer *layer, struct nr_error *error)
 
 static void close_layers(struct nr_stack *stack)
 {
+	bool is_down = stack->gate && nr_gate_is_down(stack->gate);
+
 	while (stack->top) {
 		struct nr_layer *layer = stack->top;
+		bool is_open = layer->below || !is_down;
 
-		end_layer(layer);
+		if (is_open)
+			nr_layer_close(layer);
 		stack->top = layer->below;
 		free_layer(layer);
 	}
@@ -373,7 +380,7 @@ static int open_top(struct nr_stack *stack, struct nr_error *error)
 	/* It may read what is below while it is opened. */
 	if (layer->below)
 		link_slots(stack, layer->below);
-	err = open_layer(layer, error);
+	err = nr_layer_open(layer, error);
 
 	if (err) {
 		nr_error_prefix(error, "%s", layer->type->name);
@@ -383,14 +390,51 @@ static int open_top(struct nr_stack *stack, struct nr_error *error)
 	return err;
 }
 
+/* Keep what the parameters have made of the layer on top, to open it from again. */
+static int keep_image(struct nr_stack *stack, struct nr_error *error)
+{
+	struct nr_layer *layer = stack->top;
+	size_t bytes = layer->type->instance_size;
+
+	layer->internal.image = malloc(bytes ? bytes : 1);
+	if (!layer->internal.image)
+		return nr_error_system(error, -ENOMEM, "%s", layer->type->name);
+	memcpy(layer->internal.image, layer->instance, bytes);
+	return 0;
+}
+
+bool nr_plan_reopens(const struct nr_plan *plan)
+{
+	for (size_t i = 1; i < plan->layer_count; i++)
+		if (plan->layers[i].type->reopens)
+			return plan->layers[0].type->reopens;
+	return false;
+}
+
+static int push_gate(struct nr_stack *stack, const struct nr_plan *plan, struct nr_error *error)
+{
+	int err = push_new(stack, plan, &nr_gate_type, NULL, error);
+
+	if (!err)
+		err = open_top(stack, error);
+	if (!err)
+		stack->gate = stack->top;
+	return err;
+}
+
 static int push_open(struct nr_stack *stack, const struct nr_plan *plan,
 		     const struct nr_layer_type *type, const struct nr_plan_layer *from,
 		     struct nr_error *error)
 {
+	bool gate = type->kind == NR_BACKEND && nr_plan_reopens(plan);
 	int err = push_new(stack, plan, type, from, error);
 
+	if (!err && gate)
+		err = keep_image(stack, error);
 	if (!err)
 		err = open_top(stack, error);
+	if (!err && gate)
+		err = push_gate(stack, plan, error);
 	if (!err && nr_traits_need_emulation(&stack->top->traits)) {
 		err = push_new(stack, plan, &nr_emulate_type, NULL, error);
 		if (!err)
@@ -483,7 +527,7 @@ static int resize_above(struct nr_layer *layer, struct nr_error *error)
 	return 0;
 }
 
-int nr_stack_refresh(struct nr_stack *stack, struct nr_error *error)
+static int refresh(struct nr_stack *stack, struct nr_error *error)
 {
 	struct nr_layer *layer = stack->bottom;
 	uint64_t size = nr_layer_size(layer);
@@ -502,6 +546,25 @@ int nr_stack_refresh(struct nr_stack *stack, struct nr_error *error)
 		return 0;
 	atomic_store(&layer->internal.size, size);
 	return resize_above(layer, error);
+}
+
+int nr_stack_refresh(struct nr_stack *stack, struct nr_error *error)
+{
+	int err = 0;
+
+	if (!stack->gate)
+		return refresh(stack, error);
+	/* One that is closed has the size that it had. */
+	if (nr_gate_hold_open(stack->gate)) {
+		err = refresh(stack, error);
+		nr_gate_let_go(stack->gate);
+	}
+	return err;
+}
+
+struct nr_layer *nr_stack_gate(const struct nr_stack *stack)
+{
+	return stack->gate;
 }
 
 void nr_layer_resized(struct nr_layer *layer, uint64_t size)

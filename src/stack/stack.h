@@ -49,6 +49,9 @@ struct nr_plan {
 	struct nr_shared *shared;
 };
 
+/* May the backend be closed and opened anew under an open stack (nr_reopen)? */
+bool nr_plan_reopens(const struct nr_plan *plan);
+
 struct nr_plan_memory; /* of a plan made from words */
 
 struct nr_surroundings {
@@ -107,6 +110,9 @@ uint64_t nr_stack_size(const struct nr_stack *stack);
 enum nr_placement nr_stack_placement(const struct nr_stack *stack);
 const char *nr_stack_export_name(const struct nr_stack *stack);
 
+/* The gate above its backend (gate.h); NULL: it has none. */
+struct nr_layer *nr_stack_gate(const struct nr_stack *stack);
+
 /* Does nothing above the backend look at what a read brings? */
 bool nr_stack_answers_pass(const struct nr_stack *stack);
 
@@ -147,6 +153,11 @@ void nr_stack_needs_home(struct nr_stack *stack);
  * NULL at first.  NULL when it is open.
  */
 struct nr_reader **nr_stack_reader(struct nr_stack *stack);
+
+/* LAYER is closed and the one below is open: open it and ask it for its traits (gate.c). */
+int nr_layer_open(struct nr_layer *layer, struct nr_error *error);
+/* The counterpart; nothing is in flight in LAYER. */
+void nr_layer_close(struct nr_layer *layer);
 
 /* For nr_stack_submit and nr_read_below alone (request.c). */
 void nr_stack_enter(struct nr_layer *top, struct nr_request *req);
