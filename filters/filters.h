@@ -48,6 +48,7 @@ extern const struct nr_layer_type nr_short_type;
 extern const struct nr_layer_type nr_checkwrite_type;
 extern const struct nr_layer_type nr_verify_type;
 extern const struct nr_layer_type nr_retry_request_type;
+extern const struct nr_layer_type nr_retry_type;
 
 /* policy */
 extern const struct nr_layer_type nr_limit_type;

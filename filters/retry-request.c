@@ -7,9 +7,9 @@
  * a second one that went well would hide it.  Neither do requests that the disk has
  * refused for what they are.
  */
-#include <errno.h>
 #include <stddef.h>
 
+#include "filters/again.h"
 #include "filters/filters.h"
 #include "filters/value.h"
 
@@ -52,17 +52,6 @@ static int retry_check(struct nr_layer *layer, struct nr_error *error)
 	return nr_value_duration("retry-request-delay", r->delay_text, &r->delay, error);
 }
 
-static bool may_pass(const struct nr_request *req)
-{
-	static const int final[] = { EPERM,  EACCES, EROFS,     EINVAL,    ENOSPC,
-				     EDQUOT, EFBIG,  EOVERFLOW, EOPNOTSUPP };
-
-	for (size_t i = 0; i < sizeof(final) / sizeof(final[0]); i++)
-		if (req->error == -final[i])
-			return false;
-	return req->operation != NR_FLUSH;
-}
-
 static void retry_submit(struct nr_layer *layer, struct nr_request *req)
 {
 	struct state *s = nr_scratch(layer, req);
@@ -75,17 +64,13 @@ static void retry_done(struct nr_layer *layer, struct nr_request *req)
 {
 	const struct retry *r = layer->instance;
 	struct state *s = nr_scratch(layer, req);
-	bool gone = req->session && req->session->gone;
 
-	if (!req->error || !may_pass(req) || gone || s->tries == r->times) {
+	if (!req->error || !nr_again_helps(req) || nr_again_in_vain(req) || s->tries == r->times) {
 		nr_finish(layer, req, req->error);
 		return;
 	}
 	s->tries++;
-	if (req->extents) {
-		req->extents->count = 0;
-		req->extents->next = req->extents->start;
-	}
+	nr_again_prepare(req);
 	nr_sleep(layer, req, r->delay);
 }
 

@@ -45,6 +45,7 @@ const struct nr_layer_type *const nr_filters[] = {
 	&nr_checkwrite_type,
 	&nr_verify_type,
 	&nr_retry_request_type,
+	&nr_retry_type,
 	&nr_limit_type,
 	&nr_ip_type,
 	&nr_rate_type,

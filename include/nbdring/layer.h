@@ -45,7 +45,7 @@
 #pragma GCC visibility push(default) /* what modules call */
 
 /* Raised whenever a structure or a rule here changes. */
-#define NR_LAYER_ABI 6
+#define NR_LAYER_ABI 7
 
 #define NR_NAME_MAX 4096 /* bytes of an export name (protocol, "String values") */
 

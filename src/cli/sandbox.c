@@ -50,8 +50,8 @@ static void take_needs(struct nr_sandbox *sandbox, const struct nr_layer_type *t
 	sandbox->needs |= needs;
 }
 
-/* What the flags of a path's row come to. */
-static unsigned reach_of(const struct nr_param *row, bool read_only)
+/* What the flags of a path's row come to.  AGAIN: whatever they are, it is opened again. */
+static unsigned reach_of(const struct nr_param *row, bool read_only, bool again)
 {
 	unsigned how = NR_REACH_READ;
 
@@ -59,20 +59,20 @@ static unsigned reach_of(const struct nr_param *row, bool read_only)
 		how |= NR_REACH_WRITE;
 	if (row->flags & NR_PARAM_MADE)
 		how |= NR_REACH_MAKE | NR_REACH_REMOVE | NR_REACH_SOCKET | NR_REACH_FOLDER;
-	if (row->flags & NR_PARAM_AGAIN)
+	if (row->flags & NR_PARAM_AGAIN || again)
 		how |= NR_REACH_FOLDER;
 	return how;
 }
 
 static int take_path(struct nr_sandbox *sandbox, const struct nr_param *row, const char *value,
-		     bool read_only, struct nr_error *error)
+		     bool read_only, bool again, struct nr_error *error)
 {
 	char *path = nr_absolute_path(value);
 	int err;
 
 	if (!path)
 		return nr_error_system(error, -errno, "the sandbox: %s", value);
-	err = nr_sandbox_add(sandbox, path, reach_of(row, read_only), error);
+	err = nr_sandbox_add(sandbox, path, reach_of(row, read_only, again), error);
 	free(path);
 	return err;
 }
@@ -83,7 +83,7 @@ static int take_descriptor(struct nr_sandbox *sandbox, const struct nr_param *ro
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%.20s", value);
-	return nr_sandbox_add(sandbox, path, reach_of(row, read_only), error);
+	return nr_sandbox_add(sandbox, path, reach_of(row, read_only, false), error);
 }
 
 static int take_words(struct nr_sandbox *sandbox, const struct nr_plan *outer, const char *words,
@@ -109,6 +109,7 @@ static int take_setting(struct nr_sandbox *sandbox, const struct nr_plan *plan,
 			unsigned depth, struct nr_error *error)
 {
 	const struct nr_param *row = nr_params_find(type->params, setting->name);
+	bool again = type->reopens && nr_plan_reopens(plan);
 
 	if (!row)
 		return 0;
@@ -116,7 +117,7 @@ static int take_setting(struct nr_sandbox *sandbox, const struct nr_plan *plan,
 	    (row->flags & NR_PARAM_SCRIPT && strncmp(setting->value, "script:", 7) == 0))
 		take_needs(sandbox, type, NR_NEEDS_PROGRAMS);
 	if (row->type == NR_PARAM_PATH || row->type == NR_PARAM_PATHS)
-		return take_path(sandbox, row, setting->value, plan->read_only, error);
+		return take_path(sandbox, row, setting->value, plan->read_only, again, error);
 	if (row->flags & NR_PARAM_DESCRIPTOR)
 		return take_descriptor(sandbox, row, setting->value, plan->read_only, error);
 	if (row->flags & NR_PARAM_STACK)

@@ -61,6 +61,7 @@ static const struct filter_row rows[] = {
 	{ "checkwrite", "", REFUSES, NULL, false, false, 0 },
 	{ "verify", "twin='memory $SIZE'", TRANSPARENT, NULL, true, false, 0 },
 	{ "retry-request", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "retry", "", TRANSPARENT, NULL, false, false, 0 },
 	/* policy */
 	{ "limit", "limit=0", TRANSPARENT, NULL, false, false, 0 },
 	{ "ip", "", TRANSPARENT, NULL, false, false, 0 },
