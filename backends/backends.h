@@ -9,6 +9,7 @@ extern const struct nr_layer_type nr_concat_type;
 extern const struct nr_layer_type nr_file_type;
 extern const struct nr_layer_type nr_full_type;
 extern const struct nr_layer_type nr_memory_type;
+extern const struct nr_layer_type nr_mirror_type;
 extern const struct nr_layer_type nr_nbd_type;
 extern const struct nr_layer_type nr_null_type;
 extern const struct nr_layer_type nr_pattern_type;

@@ -8,6 +8,15 @@
 #include "backends/backends.h"
 
 const struct nr_layer_type *const nr_backends[] = {
-	&nr_file_type,   &nr_split_type, &nr_memory_type,  &nr_nbd_type,  &nr_concat_type,
-	&nr_stripe_type, &nr_null_type,  &nr_pattern_type, &nr_full_type, NULL,
+	&nr_file_type,
+	&nr_split_type,
+	&nr_memory_type,
+	&nr_nbd_type,
+	&nr_concat_type,
+	&nr_stripe_type,
+	&nr_mirror_type,
+	&nr_null_type,
+	&nr_pattern_type,
+	&nr_full_type,
+	NULL,
 };

@@ -62,5 +62,27 @@ grep -q "leg 2, which has 2097152 bytes, only the first 1048576" "$LOG" ||
 	fail "the log does not say what is not used: $(cat "$LOG")"
 stop_server
 
+note "mirror: both legs get everything, in a sandbox where there is one"
+truncate -s 3M "$DISK/left" "$DISK/right"
+start_server mirror leg="file $DISK/left" leg="file $DISK/right" bitmap="$DISK/bitmap" \
+	status="$WORK/status"
+nbdcopy --flush "$DISK/whole" "$URI"
+nbdcopy "$URI" "$DISK/copy"
+same_bytes "$DISK/whole" "$DISK/copy"
+same_bytes "$DISK/whole" "$DISK/left"
+same_bytes "$DISK/whole" "$DISK/right"
+grep -q '"state": "in"' "$WORK/status" || fail "no status: $(cat "$WORK/status")"
+
+note "mirror: a bitmap has one user"
+refused "another server has it" -- -U "$WORK/s" mirror leg="file $DISK/left" \
+	leg="file $DISK/right" bitmap="$DISK/bitmap"
+stop_server
+
+note "mirror: another bitmap is refused, and left alone"
+cp "$DISK/bitmap" "$DISK/before"
+refused "mirror of 3145728 bytes" -- -U "$WORK/s" mirror "memory 1M" "memory 1M" \
+	bitmap="$DISK/bitmap"
+same_bytes "$DISK/before" "$DISK/bitmap"
+
 note "a leg that cannot be opened"
 refused "leg 2: file: " -- -U "$WORK/s" concat "memory 1M" "file $DISK/missing"

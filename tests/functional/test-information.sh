@@ -69,7 +69,7 @@ tells 'size='
 tell null --help
 tells 'size='
 
-for backend in file memory null pattern full split concat stripe; do
+for backend in file memory null pattern full split concat stripe mirror; do
 	tell "$backend" --dump-plugin
 	only_pairs
 	tells "^name=$backend\$"

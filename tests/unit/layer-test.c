@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <sched.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "backends/table.h"
@@ -330,8 +331,8 @@ void layer_test_close(struct layer_test *t)
 		for (unsigned turns = 0; worker->slots_used && turns < 20000; turns++) {
 			bool idle = !worker->ready && (!ring || !nr_ring_in_flight(ring));
 
-			/* or may be with a thread that computes */
-			if (idle && turns > 1000)
+			/* or may be with a thread that computes, or sleep */
+			if (idle && (turns > 1000 || (!ring && worker->sleeper_count)))
 				usleep(1000);
 			if (ring)
 				nr_ring_turn(ring, !worker->ready && !idle);

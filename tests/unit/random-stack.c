@@ -169,21 +169,32 @@ static void add_filter(struct builder *b, const char *name)
 /* The same disk, but made of others. */
 static void compose_memory(struct builder *b, uint64_t size)
 {
-	/* Every part is a whole number of the largest blocks and chunks. */
 	uint64_t chunk = power(b, 9, 15), third = nr_round_down(size / 3, 65536);
 	char text[256];
 
-	if (layer_choose(b->choices, 2))
-		snprintf(text, sizeof(text),
-			 "leg='memory %" PRIu64 "' leg='--filter=short memory %" PRIu64
-			 " window=20us' leg='memory %" PRIu64 "'",
-			 third + 1, third, size - 2 * third - 1);
-	else
+	switch (layer_choose(b->choices, 3)) {
+	case 0:
 		snprintf(text, sizeof(text),
 			 "chunk=%" PRIu64 " leg='memory %" PRIu64
 			 "' leg='--filter=short memory %" PRIu64 " window=20us'",
 			 chunk, size / 2, size / 2);
-	put_on_top(b, text[0] == 'l' ? "concat" : "stripe", text);
+		put_on_top(b, "stripe", text);
+		break;
+	case 1:
+		snprintf(text, sizeof(text),
+			 "leg='memory %" PRIu64 "' leg='--filter=short memory %" PRIu64
+			 " window=20us' leg='memory %" PRIu64 "'",
+			 third + 1, third, size - 2 * third - 1);
+		put_on_top(b, "concat", text);
+		break;
+	default:
+		snprintf(text, sizeof(text),
+			 "leg='memory %" PRIu64 "' leg='--filter=short memory %" PRIu64
+			 " window=20us'",
+			 size, size);
+		put_on_top(b, "mirror", text);
+		break;
+	}
 }
 
 static void add_memory(struct builder *b)

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The backend `mirror`, from inside.  One worker uses an instance (NR_HOME), so nothing
+ * here is locked; `open` and `close` run when no request exists.
+ *
+ * mirror.c           parameters, opening, closing
+ * mirror-requests.c  what clients ask for: writes to all legs, reads from one
+ * mirror-legs.c      the state of legs, and which parts of them are stale
+ * mirror-ranges.c    writes that overlap, one after the other
+ * mirror-intent.c    which regions may differ, in memory and in the file
+ * mirror-bitmap.c    the bytes of that file
+ * mirror-work.c      what is done in the background: probes, forgetting old intents
+ * mirror-sync.c      making legs the same again, and looking whether they are
+ * mirror-report.c    the status file
+ *
+ * A leg is IN, and holds everything but the regions that are stale on it; or OUT: it has
+ * failed and gets no requests; or BACK: it gets writes again, and is IN as soon as nothing
+ * of it is stale any more.  What a leg that is not IN has acknowledged counts for nothing.
+ *
+ * A region is "intended" from before a write to it begins until it is certain that all
+ * legs have the same in it: no write under way, none since the last flush of all legs,
+ * none of them stale there.  A leg that goes OUT may have lost everything since the last
+ * flush, so all intended regions become stale on it.
+ */
+#ifndef BACKENDS_MIRROR_H
+#define BACKENDS_MIRROR_H
+
+#include "backends/blocking.h"
+#include "backends/legs.h"
+#include "backends/mirror-bitmap.h"
+#include "backends/mirror-ranges.h"
+#include "ring/ring.h"
+
+#define NR_MIRROR_TICK_NS UINT64_C(200000000)
+#define NR_MIRROR_TICKS_PER_S 5u
+#define NR_MIRROR_SYNCS 4u            /* regions that are copied at a time */
+#define NR_MIRROR_PIECE (256u * 1024) /* of a region, copied at a time */
+#define NR_MIRROR_BATCH 64u           /* blocks of the bitmap written at a time */
+
+enum nr_mirror_state { NR_LEG_IN, NR_LEG_OUT, NR_LEG_BACK };
+
+struct nr_mirror_leg {
+	struct nr_leg *leg;
+	unsigned index;
+	enum nr_mirror_state state;
+	unsigned load;     /* requests under way */
+	uint64_t read_end; /* where the last read of it ended */
+	uint64_t *stale;   /* a bit for each region */
+	uint64_t stale_count;
+	uint64_t probe_at, probe_pause; /* nanoseconds */
+	bool probing, settling;
+	bool is_new;       /* the bitmap did not know it */
+	uint64_t repaired; /* regions written again because they could not be read */
+};
+
+/* Of a region. */
+struct nr_mirror_region {
+	uint32_t tick, epoch; /* of the last write's end */
+	uint32_t writing;     /* writes under way */
+};
+
+/* What a request is about; clients' first. */
+enum nr_mirror_job {
+	NR_JOB_CLIENT,
+	NR_JOB_TICK,
+	NR_JOB_PROBE,
+	NR_JOB_CLEAN,
+	NR_JOB_SETTLE,
+	NR_JOB_SYNC,
+	NR_JOB_SCRUB,
+	NR_JOB_REPORT,
+};
+
+enum nr_mirror_step {
+	NR_STEP_RANGE,  /* waits for its range */
+	NR_STEP_INTENT, /* waits until its intent is durable */
+	NR_STEP_LEGS,   /* children are under way */
+	NR_STEP_RECORD, /* waits until it is durable which legs are out */
+	NR_STEP_SLEEP,
+};
+
+/* The scratch of a request. */
+struct nr_mirror_op {
+	uint8_t job, step; /* enum nr_mirror_job, nr_mirror_step */
+	bool in_table;     /* its range is */
+	struct nr_mirror_range range;
+	struct nr_request *req;
+	struct nr_mirror_op *next; /* in a list of those who wait */
+	uint64_t at, end;          /* reads and syncs: what is left */
+	uint64_t started;          /* flushes: the epoch that began with it */
+	unsigned under_way;        /* children */
+	uint32_t sent, bad;        /* legs, by bits */
+	uint32_t tried;            /* reads: legs that failed */
+	int error;
+	uint8_t leg_error[NR_MIRROR_LEGS_MAX]; /* errno, of those in `bad` */
+	struct nr_request *child;              /* sync, scrub: what the source has */
+	struct nr_buffer *buffer;              /* sync */
+	struct nr_mirror_sync *sync;           /* sync: of which region */
+	struct nr_mirror_leg *leg;             /* probe, settle; scrub: the source */
+	uint64_t outs; /* settle: how often a leg had gone out when it began */
+};
+
+/* The bitmap in memory and its file. */
+struct nr_intent {
+	uint64_t *bits, *durable; /* a bit for each region; of what the file says */
+	uint64_t count;           /* of bits */
+	int fd;                   /* -1: no file */
+	uint64_t *dirty;          /* a bit for each block behind the header */
+	uint64_t blocks;
+	uint64_t header_version, header_durable;
+	struct nr_mirror_op *waiting;
+	bool busy;   /* being written */
+	bool failed; /* the last attempt */
+	struct nr_completion completion;
+	uint8_t *buffer;                       /* NR_MIRROR_BATCH blocks */
+	uint64_t (*captured)[NR_BITMAP_WORDS]; /* what their bits are */
+	uint32_t batch[NR_MIRROR_BATCH];       /* blocks of the file in it, ascending */
+	unsigned batch_count, batch_done;
+	uint64_t batch_version; /* of the header */
+	struct nr_mirror *mirror;
+};
+
+/* A region that is being copied, piece by piece, each by a request of its own. */
+struct nr_mirror_sync {
+	bool active;
+	bool moved_on; /* something became stale meanwhile */
+	uint64_t region;
+	uint64_t at, end;
+	uint32_t targets; /* legs that have got all of it so far */
+};
+
+struct nr_mirror_scrub {
+	bool wanted, active;
+	uint64_t next; /* offset */
+	unsigned under_way;
+	uint64_t differences; /* pieces */
+	uint64_t runs;        /* completed */
+};
+
+struct nr_mirror {
+	/* parameters */
+	struct nr_strings words;
+	const char *bitmap_path, *status_path, *scrub_path;
+	uint64_t region_given, min_legs, rate, probe_s, quiet_s;
+	bool assume_same;
+	unsigned scrub_mode;
+
+	struct nr_layer *layer;
+	struct nr_legs legs;
+	struct nr_mirror_leg leg[NR_MIRROR_LEGS_MAX];
+	uint64_t size, region; /* bytes */
+	unsigned region_shift;
+	uint64_t regions;
+	struct nr_mirror_region *about; /* each region */
+	struct nr_mirror_ranges ranges;
+	struct nr_intent intent;
+	unsigned next_read; /* the leg whose turn it is */
+	uint64_t outs;      /* how often a leg went out */
+
+	bool ticking;
+	bool cleaning;
+	uint64_t tick;       /* counts; never 0 */
+	uint64_t epoch;      /* counts flushes that have begun; never 0 */
+	uint64_t flushed;    /* what was written in earlier epochs is stable on all legs */
+	uint64_t last_write; /* the epoch of */
+	struct nr_mirror_sync sync[NR_MIRROR_SYNCS];
+	int lost;           /* a flush in the background failed on all legs: nobody knows yet */
+	uint64_t sync_next; /* the region to look at next */
+	uint64_t allowance; /* bytes that syncs may still move in this tick */
+	uint64_t synced_bytes, synced_regions;
+	bool sync_said; /* that it goes on */
+	struct nr_mirror_scrub scrub;
+	struct nr_mirror_report *report;
+};
+
+/* ---- legs -------------------------------------------------------------- */
+
+static inline bool nr_mirror_up(const struct nr_mirror_leg *leg)
+{
+	return leg->state != NR_LEG_OUT;
+}
+
+static inline uint64_t nr_mirror_first_region(const struct nr_mirror *m, uint64_t offset)
+{
+	return offset >> m->region_shift;
+}
+
+static inline uint64_t nr_mirror_last_region(const struct nr_mirror *m, uint64_t end)
+{
+	return (end - 1) >> m->region_shift;
+}
+
+static inline bool nr_bit(const uint64_t *bits, uint64_t index)
+{
+	return bits[index / 64] >> (index % 64) & 1;
+}
+
+unsigned nr_mirror_in_count(const struct nr_mirror *m);
+/* The one that is right when legs differ: the first that is IN. */
+struct nr_mirror_leg *nr_mirror_source(struct nr_mirror *m);
+bool nr_mirror_stale_anywhere(const struct nr_mirror *m, uint64_t region);
+uint64_t nr_mirror_stale_total(const struct nr_mirror *m);
+
+/* The range [OFFSET, END) is stale on LEG; or all that is intended. */
+void nr_mirror_mark_stale(struct nr_mirror *m, struct nr_mirror_leg *leg, uint64_t offset,
+			  uint64_t end);
+void nr_mirror_mark_intended_stale(struct nr_mirror *m, struct nr_mirror_leg *leg);
+void nr_mirror_clear_stale(struct nr_mirror *m, struct nr_mirror_leg *leg, uint64_t region);
+
+/* LEG has failed, another has not.  WHAT failed, for the log. */
+void nr_mirror_leg_out(struct nr_mirror *m, struct nr_mirror_leg *leg, const char *what, int error,
+		       struct nr_worker *worker);
+/* It answers again. */
+void nr_mirror_leg_back(struct nr_mirror *m, struct nr_mirror_leg *leg);
+/* It has all there is, and that is recorded. */
+void nr_mirror_leg_in(struct nr_mirror *m, struct nr_mirror_leg *leg);
+/* Does the error say that the leg has gone, rather than that the request or medium is bad? */
+bool nr_mirror_means_gone(int error);
+
+/*
+ * The leg to read [OFFSET, *END) from, but none of TRIED; *END becomes smaller if no leg
+ * has all of it.  NULL: none.
+ */
+struct nr_mirror_leg *nr_mirror_choose(struct nr_mirror *m, uint64_t offset, uint64_t *end,
+				       uint32_t tried);
+
+/* A child of REQ for LEG, which is counted as its load until nr_mirror_child_back. */
+struct nr_request *nr_mirror_child(struct nr_mirror *m, struct nr_mirror_leg *leg,
+				   struct nr_request *req, enum nr_operation operation,
+				   uint64_t offset, uint64_t length);
+void nr_mirror_enter(struct nr_mirror_leg *leg, struct nr_request *child);
+/* The leg of a child that is back. */
+struct nr_mirror_leg *nr_mirror_child_back(struct nr_mirror *m, struct nr_request *child);
+
+/* ---- intent ------------------------------------------------------------ */
+
+int nr_intent_open(struct nr_mirror *m, struct nr_error *error);
+void nr_intent_close(struct nr_mirror *m);
+
+/* A write to [OFFSET, END) begins, and ends. */
+void nr_intent_begin(struct nr_mirror *m, uint64_t offset, uint64_t end);
+void nr_intent_end(struct nr_mirror *m, uint64_t offset, uint64_t end);
+/* Something was written to a region, and is not stable yet. */
+void nr_intent_touch(struct nr_mirror *m, uint64_t region);
+/* Forget old intents. */
+void nr_intent_clean(struct nr_mirror *m);
+/* Has everything that must be written been written: of this range, of the legs? */
+bool nr_intent_is_durable(const struct nr_mirror *m, uint64_t offset, uint64_t end);
+bool nr_intent_is_recorded(const struct nr_mirror *m);
+bool nr_intent_is_clean(const struct nr_mirror *m);
+/* It has become different which legs are out. */
+void nr_intent_header_changed(struct nr_mirror *m);
+/* OP waits, and goes on (nr_mirror_go_on) each time something was written, or could not be. */
+void nr_intent_wait(struct nr_mirror *m, struct nr_mirror_op *op);
+
+/* ---- requests ---------------------------------------------------------- */
+
+void nr_mirror_submit(struct nr_layer *layer, struct nr_request *req);
+void nr_mirror_child_done(struct nr_layer *layer, struct nr_request *child);
+void nr_mirror_resume(struct nr_layer *layer, struct nr_request *req);
+/* What OP waited for may have come. */
+void nr_mirror_go_on(struct nr_mirror *m, struct nr_mirror_op *op);
+/* Take OP's range.  True: it is held; else OP goes on when it is. */
+bool nr_mirror_lock(struct nr_mirror *m, struct nr_mirror_op *op, uint64_t start, uint64_t end);
+void nr_mirror_unlock(struct nr_mirror *m, struct nr_mirror_op *op);
+
+/* ---- in the background ------------------------------------------------- */
+
+/* A background request for JOB, or NULL; its op. */
+struct nr_mirror_op *nr_mirror_background(struct nr_mirror *m, struct nr_worker *worker,
+					  enum nr_mirror_job job);
+/* See that there are ticks while there is something to do. */
+void nr_mirror_wake(struct nr_mirror *m, struct nr_worker *worker);
+void nr_mirror_work_go_on(struct nr_mirror *m, struct nr_mirror_op *op);
+void nr_mirror_work_child(struct nr_mirror *m, struct nr_mirror_op *op, struct nr_request *child);
+
+/* In a tick. */
+void nr_mirror_start_syncs(struct nr_mirror *m, struct nr_worker *worker);
+void nr_mirror_start_scrub(struct nr_mirror *m, struct nr_worker *worker);
+void nr_mirror_sync_go_on(struct nr_mirror *m, struct nr_mirror_op *op);
+void nr_mirror_sync_child(struct nr_mirror *m, struct nr_mirror_op *op, struct nr_request *child);
+void nr_mirror_scrub_go_on(struct nr_mirror *m, struct nr_mirror_op *op);
+void nr_mirror_scrub_child(struct nr_mirror *m, struct nr_mirror_op *op, struct nr_request *child);
+
+/* ---- the report -------------------------------------------------------- */
+
+int nr_mirror_report_open(struct nr_mirror *m, struct nr_error *error);
+/* In a tick: write the status file if it says something else now, look for the scrub file. */
+void nr_mirror_report_tick(struct nr_mirror *m, struct nr_worker *worker);
+void nr_mirror_report_close(struct nr_mirror *m);
+
+#endif

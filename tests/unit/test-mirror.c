@@ -1,0 +1,670 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The backend `mirror` and its parts: the table of ranges, the file of the bitmap, and
+ * legs that fail, differ and come back.  Clients that work meanwhile, and servers that are
+ * killed, are in tests/hostile.
+ */
+#include "tests/unit/layer-test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "backends/mirror-bitmap.h"
+#include "backends/mirror-ranges.h"
+#include "tests/unit/filter-table.h"
+
+#define KIB 1024u
+#define MIB (1024u * 1024u)
+
+static struct layer_options options;
+static char here[64];
+
+static int set_up(void **state)
+{
+	filter_table_options(&options);
+	snprintf(here, sizeof(here), "/var/tmp/test-mirror-XXXXXX");
+	return mkdtemp(here) ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -rf %s", here);
+	return system(command);
+}
+
+static const char *path(const char *name)
+{
+	static char text[8][128];
+	static unsigned next;
+	char *to = text[next++ % 8];
+
+	snprintf(to, sizeof(text[0]), "%s/%s", here, name);
+	return to;
+}
+
+static void make_file(const char *name, uint64_t size, uint8_t byte)
+{
+	int fd = open(path(name), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	uint8_t *data = malloc(size + 1);
+
+	assert_true(fd >= 0 && data);
+	memset(data, byte, size);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	if (byte)
+		assert_int_equal(pwrite(fd, data, size, 0), size);
+	free(data);
+	assert_int_equal(close(fd), 0);
+}
+
+static uint64_t read_file(const char *name, uint8_t **data)
+{
+	int fd = open(path(name), O_RDONLY | O_CLOEXEC);
+	struct stat st;
+
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	*data = malloc((size_t)st.st_size + 1);
+	assert_non_null(*data);
+	assert_int_equal(read(fd, *data, (size_t)st.st_size), st.st_size);
+	assert_int_equal(close(fd), 0);
+	return (uint64_t)st.st_size;
+}
+
+static void write_file(const char *name, const uint8_t *data, uint64_t size)
+{
+	int fd = open(path(name), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, data, size), size);
+	assert_int_equal(close(fd), 0);
+}
+
+static bool same_files(const char *a, const char *b)
+{
+	uint8_t *x, *y;
+	uint64_t size_x = read_file(a, &x), size_y = read_file(b, &y);
+	bool same = size_x == size_y && memcmp(x, y, size_x) == 0;
+
+	free(x);
+	free(y);
+	return same;
+}
+
+static bool file_is(const char *name, uint64_t offset, uint64_t length, uint8_t byte)
+{
+	uint8_t *data;
+	uint64_t size = read_file(name, &data);
+	bool is = true;
+
+	assert_true(offset + length <= size);
+	for (uint64_t i = 0; i < length; i++)
+		is &= data[offset + i] == byte;
+	free(data);
+	return is;
+}
+
+/* The number behind "KEY": in the status file, the first after the word FROM. */
+static uint64_t status(const char *from, const char *key)
+{
+	char word[64];
+	uint8_t *data;
+	uint64_t size = read_file("status", &data), number;
+	char *at;
+
+	data[size] = '\0';
+	at = strstr((char *)data, from);
+	assert_non_null(at);
+	snprintf(word, sizeof(word), "\"%s\": ", key);
+	at = strstr(at, word);
+	assert_non_null(at);
+	number = strtoull(at + strlen(word), NULL, 10);
+	free(data);
+	return number;
+}
+
+/* Let the worker do what it does in the background until the file tells what is wanted. */
+static void wait_for_status(struct layer_client *c, const char *from, const char *key,
+			    uint64_t wanted)
+{
+	for (unsigned i = 0; i < 20000; i++) {
+		struct timespec pause = { 0, 1000000 };
+
+		layer_turn(c);
+		nanosleep(&pause, NULL);
+		if (i % 100 == 99 && status(from, key) == wanted)
+			return;
+	}
+	fail_msg("%s never is %llu", key, (unsigned long long)wanted);
+}
+
+/* ---- ranges ------------------------------------------------------------ */
+
+struct write {
+	struct nr_mirror_range range;
+	bool held;
+};
+
+/* Whoever may go on is found by looking at what it waits for. */
+static void test_ranges_are_in_order_where_they_overlap(void **state)
+{
+	enum { COUNT = 200 };
+	static struct write writes[COUNT];
+	static struct nr_mirror_ranges ranges;
+	static struct nr_layer layer;
+	uint64_t seed = layer_seed(5);
+
+	/* Nothing is resumed here that waits for one other alone: it is removed last. */
+	memset(&ranges, 0, sizeof(ranges));
+	for (unsigned i = 0; i < COUNT; i++) {
+		uint64_t length = 1 + layer_random_below(&seed, i % 10 ? 100000 : 8 * MIB);
+		unsigned waits = 0;
+
+		writes[i].range.start = layer_random_below(&seed, 100 * MIB);
+		writes[i].range.end = writes[i].range.start + length;
+		for (unsigned j = 0; j < i; j++)
+			waits += writes[j].range.start < writes[i].range.end &&
+				 writes[i].range.start < writes[j].range.end;
+		writes[i].held = nr_mirror_ranges_add(&ranges, &writes[i].range);
+		assert_int_equal(writes[i].held, waits == 0);
+		assert_int_equal(writes[i].range.waits, waits);
+	}
+	assert_int_equal(ranges.count, COUNT);
+	/* From the last on, so that none has anybody waiting for it. */
+	for (unsigned i = COUNT; i-- > 0;) {
+		writes[i].range.waits = 0;
+		nr_mirror_ranges_remove(&ranges, &writes[i].range, &layer);
+	}
+	assert_int_equal(ranges.count, 0);
+}
+
+/* ---- the file of the bitmap -------------------------------------------- */
+
+static struct nr_bitmap_header sample_header(void)
+{
+	return (struct nr_bitmap_header){ .size = UINT64_C(5000) * MIB + 1,
+					  .region = MIB,
+					  .legs = 2,
+					  .name = { nr_bitmap_hash("a"), nr_bitmap_hash("b") },
+					  .out = { false, true } };
+}
+
+static void make_bitmap(uint8_t data[3 * NR_BITMAP_BLOCK])
+{
+	struct nr_bitmap_header header = sample_header();
+	uint64_t words[NR_BITMAP_WORDS] = { 5 };
+
+	nr_bitmap_put_header(data, &header);
+	nr_bitmap_put_bits(data + NR_BITMAP_BLOCK, 1, words);
+	words[0] = 0x80;
+	nr_bitmap_put_bits(data + 2 * NR_BITMAP_BLOCK, 2, words);
+}
+
+static void test_bitmap_says_what_was_put_in(void **state)
+{
+	struct nr_bitmap_header wanted = sample_header(), header;
+	uint8_t data[3 * NR_BITMAP_BLOCK];
+	struct nr_error error;
+	uint64_t *bits;
+
+	make_bitmap(data);
+	assert_int_equal(nr_bitmap_parse(data, sizeof(data), &header, &bits, &error), 0);
+	assert_int_equal(header.size, wanted.size);
+	assert_int_equal(header.region, MIB);
+	assert_int_equal(header.legs, 2);
+	assert_int_equal(header.name[1], wanted.name[1]);
+	assert_true(!header.out[0] && header.out[1]);
+	assert_int_equal(bits[0], 5);
+	assert_int_equal(bits[NR_BITMAP_WORDS], 0x80);
+	free(bits);
+}
+
+static void test_bitmap_with_any_bit_changed_is_refused(void **state)
+{
+	uint8_t data[3 * NR_BITMAP_BLOCK];
+	struct nr_bitmap_header header;
+	struct nr_error error;
+	uint64_t *bits;
+
+	make_bitmap(data);
+	for (size_t bit = 0; bit < sizeof(data) * 8; bit++) {
+		data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		assert_true(nr_bitmap_parse(data, sizeof(data), &header, &bits, &error) < 0);
+		data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+	}
+	for (size_t length = 0; length < sizeof(data); length++)
+		assert_true(nr_bitmap_parse(data, length, &header, &bits, &error) < 0);
+}
+
+static void test_bitmap_of_others_is_refused_and_left_alone(void **state)
+{
+	static const struct {
+		const char *name, *text;
+		size_t length;
+		uint8_t byte;
+	} files[] = {
+		{ "foreign", "no bitmap of a mirror", 4096, 'x' },
+		{ "empty", "no bitmap of a mirror", 0, 0 },
+		{ "zeroes", "no bitmap of a mirror", 1024, 0 },
+	};
+	struct nr_error error;
+	uint8_t *before, *after, data[3 * NR_BITMAP_BLOCK];
+
+	for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		uint64_t size;
+
+		make_file(files[i].name, files[i].length, files[i].byte);
+		size = read_file(files[i].name, &before);
+		assert_true(layer_test_refused(&options, &error,
+					       "mirror leg='memory 2M' leg='memory 2M' bitmap=%s",
+					       path(files[i].name)) < 0);
+		assert_non_null(strstr(error.text, files[i].text));
+		assert_non_null(strstr(error.text, "left as it is"));
+		assert_int_equal(read_file(files[i].name, &after), size);
+		assert_memory_equal(before, after, size);
+		free(before);
+		free(after);
+	}
+	make_bitmap(data);
+	write_file("truncated", data, 2 * NR_BITMAP_BLOCK);
+	assert_true(layer_test_refused(&options, &error,
+				       "mirror leg='memory 2M' leg='memory 2M' bitmap=%s",
+				       path("truncated")) < 0);
+	assert_non_null(strstr(error.text, "it has 1024 bytes, not 1536"));
+	write_file("larger", data, sizeof(data));
+	assert_true(layer_test_refused(&options, &error,
+				       "mirror leg='memory 2M' leg='memory 2M' bitmap=%s",
+				       path("larger")) < 0);
+	assert_non_null(strstr(error.text, "mirror of 5242880001 bytes, this one has 2097152"));
+}
+
+static void test_bitmap_has_one_user(void **state)
+{
+	struct nr_error error;
+	struct layer_test *t = layer_test_open(
+		&options, "mirror leg='memory 2M' leg='memory 2M' bitmap=%s", path("one"));
+
+	assert_int_equal(layer_test_refused(&options, &error,
+					    "mirror leg='memory 2M' leg='memory 2M' bitmap=%s",
+					    path("one")),
+			 -EBUSY);
+	assert_non_null(strstr(error.text, "another server"));
+	layer_test_close(t);
+	t = layer_test_open(&options, "mirror leg='memory 2M' leg='memory 2M' bitmap=%s",
+			    path("one"));
+	layer_test_close(t);
+}
+
+/* ---- requests ---------------------------------------------------------- */
+
+static void test_random_requests(void **state)
+{
+	static const char *const plans[] = {
+		"mirror leg='memory 700k' leg='memory 700k'",
+		"mirror leg='--filter=short memory 1M window=50us' leg='memory 1M' "
+		"leg='--filter=short memory 1M window=80us'",
+		"mirror region=64k leg='memory 400k' leg='--filter=noextents memory 500k'",
+		"stripe chunk=4k leg='mirror leg=\"memory 300k\" leg=\"memory 300k\"' "
+		"leg='mirror leg=\"memory 300k\" leg=\"memory 300k\"'",
+	};
+
+	for (unsigned i = 0; i < sizeof(plans) / sizeof(plans[0]); i++) {
+		struct layer_model model = {
+			.seed = layer_seed(30 + i),
+			.requests = 1500,
+			.length_max = 300 * KIB,
+			.check_extents = true,
+		};
+		struct layer_test *t = layer_test_open(&options, "%s", plans[i]);
+
+		layer_model_run(layer_client(t, 0), &model);
+		layer_test_close(t);
+	}
+}
+
+static void test_all_legs_get_what_is_written(void **state)
+{
+	struct layer_model model = { .seed = layer_seed(40),
+				     .requests = 800,
+				     .length_max = 300 * KIB };
+	struct layer_test *t;
+
+	make_file("a", 2 * MIB, 0);
+	make_file("b", 2 * MIB, 0);
+	make_file("c", 2 * MIB, 0);
+	t = layer_test_open(&options,
+			    "mirror leg='file %s' leg='file %s' leg='--filter=short file %s "
+			    "window=100us' bitmap=%s assume-same=true",
+			    path("a"), path("b"), path("c"), path("map-all"));
+	layer_model_run(layer_client(t, 0), &model);
+	assert_int_equal(layer_flush(layer_client(t, 0)), 0);
+	layer_test_close(t);
+	assert_true(same_files("a", "b"));
+	assert_true(same_files("a", "c"));
+}
+
+/* Sixty writes of the same bytes at once, to legs that finish them in orders of their own. */
+static void test_overlapping_writes_reach_all_legs_in_one_order(void **state)
+{
+	enum { COUNT = 60 };
+	struct nr_request *req[COUNT];
+	uint64_t seed = layer_seed(50);
+	struct layer_test *t;
+	struct layer_client *c;
+
+	make_file("a", MIB, 0);
+	make_file("b", MIB, 0);
+	t = layer_test_open(&options,
+			    "mirror leg='--filter=short file %s window=300us seed=1' "
+			    "leg='--filter=short file %s window=300us seed=2'",
+			    path("a"), path("b"));
+	c = layer_client(t, 0);
+	for (unsigned round = 0; round < 20; round++) {
+		for (unsigned i = 0; i < COUNT; i++) {
+			uint64_t length = 512 * (1 + layer_random_below(&seed, 60));
+			uint8_t *data = malloc(length);
+
+			assert_non_null(data);
+			memset(data, (int)(round * COUNT + i), length);
+			req[i] = layer_start(c, NR_WRITE, 0, 512 * layer_random_below(&seed, 100),
+					     length, data, NULL);
+			free(data);
+		}
+		for (unsigned i = 0; i < COUNT; i++) {
+			assert_int_equal(layer_wait(c, req[i]), 0);
+			layer_end(c, req[i]);
+		}
+	}
+	layer_test_close(t);
+	assert_true(same_files("a", "b"));
+}
+
+/* ---- legs that fail ---------------------------------------------------- */
+
+static struct layer_test *failing_leg(const char *error)
+{
+	make_file("a", 4 * MIB, 0);
+	make_file("b", 4 * MIB, 0);
+	(void)unlink(path("fail"));
+	(void)unlink(path("map"));
+	return layer_test_open(&options,
+			       "mirror leg='file %s' leg='--filter=error file %s error=%s "
+			       "error-rate=1 error-file=%s' region=64k probe=1 quiet=1 "
+			       "bitmap=%s status=%s assume-same=true",
+			       path("a"), path("b"), error, path("fail"), path("map"),
+			       path("status"));
+}
+
+static void switch_faults(bool on)
+{
+	struct timespec pause = { 0, 250000000 };
+
+	if (on)
+		make_file("fail", 0, 0);
+	else
+		assert_int_equal(unlink(path("fail")), 0);
+	/* Files are looked at ten times a second. */
+	nanosleep(&pause, NULL);
+}
+
+static void test_a_leg_goes_and_comes_back(void **state)
+{
+	static const char *const errors[] = { "EIO", "ESHUTDOWN", "ENOSPC" };
+
+	for (unsigned i = 0; i < 3; i++) {
+		struct layer_test *t = failing_leg(errors[i]);
+		struct layer_client *c = layer_client(t, 0);
+
+		assert_int_equal(layer_fill(c, 0, MIB, 1), 0);
+		assert_int_equal(layer_flush(c), 0);
+		switch_faults(true);
+		assert_int_equal(layer_fill(c, 64 * KIB, 128 * KIB, 2), 0);
+		assert_true(file_is("b", 64 * KIB, 128 * KIB, 1));
+		/* Reads never come from the leg that is out. */
+		for (unsigned j = 0; j < 8; j++)
+			assert_true(layer_is(c, 64 * KIB, 128 * KIB, 2));
+		assert_int_equal(layer_flush(c), 0);
+		wait_for_status(c, "\"leg\": 2", "stale", 16);
+		switch_faults(false);
+		wait_for_status(c, "\"leg\": 2", "stale", 0);
+		/* Only what was intended: that mebibyte. */
+		assert_int_equal(status("{", "copied_bytes"), MIB);
+		assert_int_equal(layer_fill(c, 3 * MIB, 4096, 3), 0);
+		layer_test_close(t);
+		assert_true(same_files("a", "b"));
+	}
+}
+
+static void test_without_enough_legs_writes_fail(void **state)
+{
+	struct layer_test *t;
+	struct layer_client *c;
+
+	make_file("a", MIB, 0);
+	make_file("b", MIB, 0);
+	(void)unlink(path("fail"));
+	t = layer_test_open(&options,
+			    "mirror min-legs=2 leg='file %s' leg='--filter=error file %s error=EIO "
+			    "error-rate=1 error-file=%s'",
+			    path("a"), path("b"), path("fail"));
+	c = layer_client(t, 0);
+	assert_int_equal(layer_fill(c, 0, 4096, 1), 0);
+	switch_faults(true);
+	assert_int_equal(layer_fill(c, 0, 4096, 2), -EIO);
+	assert_int_equal(layer_fill(c, 8192, 4096, 2), -EIO);
+	assert_int_equal(layer_flush(c), -EIO);
+	/* It was begun before it was known. */
+	assert_true(layer_is(c, 0, 4096, 2));
+	assert_true(layer_is(c, 8192, 4096, 0));
+	layer_test_close(t);
+}
+
+/* What fails on all legs is the client's to know, and takes none of them out. */
+static void test_what_fails_on_all_legs_fails(void **state)
+{
+	struct layer_test *t;
+	struct layer_client *c;
+
+	make_file("a", MIB, 1);
+	make_file("b", MIB, 1);
+	(void)unlink(path("fail"));
+	t = layer_test_open(
+		&options,
+		"mirror status=%s leg='--filter=error file %s error=ENOSPC error-rate=1 "
+		"error-file=%s' leg='--filter=error file %s error=ENOSPC error-rate=1 "
+		"error-file=%s'",
+		path("status"), path("a"), path("fail"), path("b"), path("fail"));
+	c = layer_client(t, 0);
+	switch_faults(true);
+	assert_int_equal(layer_fill(c, 0, 4096, 2), -ENOSPC);
+	assert_int_equal(layer_flush(c), -ENOSPC);
+	switch_faults(false);
+	assert_true(layer_is(c, 0, MIB, 1));
+	assert_int_equal(layer_fill(c, 0, 4096, 3), 0);
+	assert_int_equal(layer_flush(c), 0);
+	wait_for_status(c, "\"leg\": 2", "stale", 0);
+	layer_test_close(t);
+	assert_true(same_files("a", "b"));
+}
+
+static void test_a_read_that_fails_is_answered_by_another_leg_and_repaired(void **state)
+{
+	struct layer_test *t;
+	struct layer_client *c;
+
+	make_file("a", MIB, 7);
+	make_file("b", MIB, 7);
+	(void)unlink(path("fail"));
+	t = layer_test_open(&options,
+			    "mirror status=%s leg='file %s' leg='--filter=error file %s "
+			    "error-pread=EIO error-pread-rate=1 error-pread-file=%s'",
+			    path("status"), path("a"), path("b"), path("fail"));
+	c = layer_client(t, 0);
+	switch_faults(true);
+	for (unsigned i = 0; i < 8; i++)
+		assert_true(layer_is(c, 8192 * i, 4096, 7));
+	wait_for_status(c, "\"leg\": 2", "reread", 1);
+	/* It could be written: the region was copied. */
+	wait_for_status(c, "{", "copied_regions", 1);
+	assert_int_equal(status("\"leg\": 2", "stale"), 0);
+	layer_test_close(t);
+}
+
+/* ---- what is found at the start ---------------------------------------- */
+
+static void test_first_leg_is_copied_when_the_bitmap_is_new(void **state)
+{
+	struct layer_test *t;
+	struct layer_client *c;
+
+	make_file("a", 2 * MIB, 7);
+	make_file("b", 2 * MIB, 9);
+	(void)unlink(path("map"));
+	t = layer_test_open(&options, "mirror leg='file %s' leg='file %s' bitmap=%s status=%s",
+			    path("a"), path("b"), path("map"), path("status"));
+	c = layer_client(t, 0);
+	assert_true(layer_is(c, 0, 2 * MIB, 7));
+	wait_for_status(c, "\"leg\": 2", "stale", 0);
+	layer_test_close(t);
+	assert_true(same_files("a", "b"));
+}
+
+/* As a crash leaves it: what the bitmap names is made the same, and nothing else. */
+static void test_only_what_the_bitmap_names_is_copied(void **state)
+{
+	struct nr_bitmap_header header = { .size = 8 * MIB, .region = MIB, .legs = 2 };
+	uint64_t words[NR_BITMAP_WORDS] = { 1u << 2 | 1u << 5 };
+	uint8_t data[2 * NR_BITMAP_BLOCK];
+	char leg[2][160];
+	struct layer_test *t;
+	struct layer_client *c;
+
+	make_file("a", 8 * MIB, 7);
+	make_file("b", 8 * MIB, 9);
+	snprintf(leg[0], sizeof(leg[0]), "file %s", path("a"));
+	snprintf(leg[1], sizeof(leg[1]), "file %s", path("b"));
+	header.name[0] = nr_bitmap_hash(leg[0]);
+	header.name[1] = nr_bitmap_hash(leg[1]);
+	/* The first leg has missed them. */
+	header.out[0] = true;
+	nr_bitmap_put_header(data, &header);
+	nr_bitmap_put_bits(data + NR_BITMAP_BLOCK, 1, words);
+	write_file("map", data, sizeof(data));
+	t = layer_test_open(&options, "mirror leg='%s' leg='%s' bitmap=%s status=%s", leg[0],
+			    leg[1], path("map"), path("status"));
+	c = layer_client(t, 0);
+	for (unsigned i = 0; i < 4; i++)
+		assert_true(layer_is(c, 2 * MIB, MIB, 9));
+	wait_for_status(c, "\"leg\": 1", "stale", 0);
+	assert_int_equal(status("{", "copied_bytes"), 2 * MIB);
+	layer_test_close(t);
+	assert_true(file_is("a", 0, 2 * MIB, 7) && file_is("a", 2 * MIB, MIB, 9));
+	assert_true(file_is("a", 3 * MIB, 2 * MIB, 7) && file_is("a", 5 * MIB, MIB, 9));
+	assert_true(file_is("b", 0, 8 * MIB, 9));
+}
+
+/* A leg that the bitmap does not know gets everything, also if the rest is clean. */
+static void test_another_leg_gets_everything(void **state)
+{
+	struct layer_test *t;
+	struct layer_client *c;
+
+	make_file("a", 2 * MIB, 7);
+	make_file("b", 2 * MIB, 7);
+	make_file("c", 2 * MIB, 1);
+	(void)unlink(path("map"));
+	t = layer_test_open(&options, "mirror leg='file %s' leg='file %s' bitmap=%s assume-same=1",
+			    path("a"), path("b"), path("map"));
+	layer_test_close(t);
+	/* In front, where it would be the one to copy from. */
+	t = layer_test_open(&options, "mirror leg='file %s' leg='file %s' bitmap=%s status=%s",
+			    path("c"), path("b"), path("map"), path("status"));
+	c = layer_client(t, 0);
+	assert_true(layer_is(c, 0, 2 * MIB, 7));
+	wait_for_status(c, "\"leg\": 1", "stale", 0);
+	layer_test_close(t);
+	assert_true(same_files("b", "c"));
+}
+
+static void test_scrub_finds_and_repairs(void **state)
+{
+	struct layer_test *t;
+	struct layer_client *c;
+	uint8_t *data;
+
+	make_file("a", 4 * MIB, 7);
+	make_file("b", 4 * MIB, 7);
+	(void)read_file("b", &data);
+	data[3 * MIB + 5] = 8;
+	write_file("b", data, 4 * MIB);
+	free(data);
+	t = layer_test_open(&options, "mirror leg='file %s' leg='file %s' status=%s scrub-file=%s",
+			    path("a"), path("b"), path("status"), path("scrub"));
+	c = layer_client(t, 0);
+	assert_true(layer_is(c, 0, 4096, 7));
+	make_file("scrub", 0, 0);
+	wait_for_status(c, "{", "completed", 1);
+	assert_int_equal(status("{", "differences"), 1);
+	assert_true(access(path("scrub"), F_OK) < 0);
+	wait_for_status(c, "\"leg\": 2", "stale", 0);
+	make_file("scrub", 0, 0);
+	wait_for_status(c, "{", "completed", 2);
+	assert_int_equal(status("{", "differences"), 0);
+	layer_test_close(t);
+	assert_true(same_files("a", "b"));
+}
+
+static void test_refusals_say_what(void **state)
+{
+	static const struct {
+		const char *plan, *text;
+	} refused[] = {
+		{ "mirror leg='memory 1M'", "two legs" },
+		{ "mirror min-legs=3 leg='memory 1M' leg='memory 1M'", "min-legs=3" },
+		{ "mirror region=100k leg='memory 1M' leg='memory 1M'", "power of two" },
+		{ "mirror region=64k leg='null 4E' leg='null 4E'", "too many" },
+		{ "mirror leg='memory 1M' leg='pattern 1M'", "leg 2 is read-only" },
+		{ "mirror leg='memory 1M' leg='memory 1M' bitmap=/nowhere/map", "/nowhere/map" },
+		{ "mirror leg='memory 1M' leg='memory 1M' status=/nowhere/it", "/nowhere/it" },
+	};
+
+	for (unsigned i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		struct nr_error error;
+
+		assert_true(layer_test_refused(&options, &error, "%s", refused[i].plan) < 0);
+		if (!strstr(error.text, refused[i].text))
+			fail_msg("%s: %s", refused[i].plan, error.text);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_ranges_are_in_order_where_they_overlap),
+		cmocka_unit_test(test_bitmap_says_what_was_put_in),
+		cmocka_unit_test(test_bitmap_with_any_bit_changed_is_refused),
+		cmocka_unit_test(test_bitmap_of_others_is_refused_and_left_alone),
+		cmocka_unit_test(test_bitmap_has_one_user),
+		cmocka_unit_test(test_random_requests),
+		cmocka_unit_test(test_all_legs_get_what_is_written),
+		cmocka_unit_test(test_overlapping_writes_reach_all_legs_in_one_order),
+		cmocka_unit_test(test_a_leg_goes_and_comes_back),
+		cmocka_unit_test(test_without_enough_legs_writes_fail),
+		cmocka_unit_test(test_what_fails_on_all_legs_fails),
+		cmocka_unit_test(test_a_read_that_fails_is_answered_by_another_leg_and_repaired),
+		cmocka_unit_test(test_first_leg_is_copied_when_the_bitmap_is_new),
+		cmocka_unit_test(test_only_what_the_bitmap_names_is_copied),
+		cmocka_unit_test(test_another_leg_gets_everything),
+		cmocka_unit_test(test_scrub_finds_and_repairs),
+		cmocka_unit_test(test_refusals_say_what),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
