@@ -81,7 +81,7 @@ wrong() {
 # patched AT BYTES: a copy of the overlay with something else there.
 patched() {
 	cp --sparse=always "$OVERLAY" "$DISK/patched"
-	printf "$2" | dd of="$DISK/patched" bs=1 seek="$1" conv=notrunc status=none
+	printf %b "$2" | dd of="$DISK/patched" bs=1 seek="$1" conv=notrunc status=none
 }
 
 head -c 100 "$DISK/base" >"$DISK/foreign"

@@ -32,6 +32,7 @@ if [ "$(id -u)" -eq 0 ]; then
 		stop_server
 	fi
 	note "another user has a limit: it has to be high before"
+	# shellcheck disable=SC2016 # the variables are the inner shell's
 	SERVER_PREFIX=(setpriv --bounding-set=-sys_resource bash -c 'ulimit -l 8192; exec "$0" "$@"')
 	refused "--swap" "8192 KiB" -- --swap -u nobody -t 1 -U "$WORK/s" memory 1M
 	SERVER_PREFIX=()
@@ -39,5 +40,6 @@ fi
 
 note "a limit that is too low is named"
 [ "$(id -u)" -ne 0 ] || as_nobody_can_run
+# shellcheck disable=SC2016 # the same
 SERVER_PREFIX=("${AS_NOBODY[@]}" bash -c 'ulimit -l 8192; exec "$0" "$@"')
 refused "--swap" "8192 KiB" "ulimit -l" "LimitMEMLOCK" -- --swap -t 1 -U "$WORK/s" memory 1M

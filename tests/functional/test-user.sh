@@ -25,13 +25,21 @@ field() {
 	sed -n "s/^$1:[[:space:]]*//p" "/proc/$PID/status" | tr '\t' ' ' | sed 's/ *$//'
 }
 
-# is USER GROUP GROUPS: in every thread, with no way back.
-is() {
-	local thread
+# has_become USER GROUP: every thread; one that has ended meanwhile is nobody.
+has_become() {
+	local thread status
 	for thread in /proc/"$PID"/task/*; do
-		grep -qP "^Uid:\t$1\t$1\t$1\t$1$" "$thread/status" || fail "a thread is not user $1"
-		grep -qP "^Gid:\t$2\t$2\t$2\t$2$" "$thread/status" || fail "a thread is not of group $2"
+		status=$(cat "$thread/status" 2>/dev/null) || continue
+		grep -qP "^Uid:\t$1\t$1\t$1\t$1$" <<<"$status" || return 1
+		grep -qP "^Gid:\t$2\t$2\t$2\t$2$" <<<"$status" || return 1
+		grep -qP "^CapEff:\t0+$" <<<"$status" || return 1
 	done
+}
+
+# is USER GROUP GROUPS: with no way back.  The rights of root go a moment after the server
+# can be reached and its pid file is there, which both take them.
+is() {
+	until_true 60 has_become "$1" "$2" || fail "not all threads are user $1 and group $2"
 	equal "the groups" "$(field Groups)" "$3"
 	for set in CapInh CapPrm CapEff CapAmb; do
 		equal "$set" "$(field $set)" 0000000000000000
