@@ -48,6 +48,8 @@ _FIO = {**_read(32, set="fio", medium="memory"), "client": "fio"}
 _MIB = {"set": "large", "medium": "memory", "block": "1M"}
 _TLS = _read(32, set="tls", medium="memory")
 _PROXY = _read(32, set="proxy", medium="remote")
+_MIRROR = {**_write(32), "set": "compose", "medium": "mirrored"}
+_STRIPE = {**_read(32), "set": "compose", "medium": "striped"}
 _DIRECT = [("read, O_DIRECT", _read(32, medium="direct")),
            ("write, O_DIRECT", _write(32, medium="direct", set="direct"))]
 _COPY = {"set": "copy", "medium": "cached", "content": "spread", "tool": "nbdcopy"}
@@ -102,6 +104,10 @@ BARS = [
         NBDKIT, "nbdkit"),
     Bar("1 MiB read through another server", {"set": "proxy", "medium": "remote", "block": "1M", "rw": "read"}, "requests_per_s", 2, NBDKIT,
         "nbdkit"),
+    Bar("4 KiB write to a mirror of two, depth 32", _MIRROR, "server_cpu_us", 2.3,
+        whom="one leg", base={**_MIRROR, "medium": "memory"}),
+    Bar("4 KiB read, stripe of four slow legs, depth 32", _STRIPE, "requests_per_s", 3,
+        whom="one slow leg", base={**_STRIPE, "medium": "slow"}),
     Bar("4 KiB read over TLS, depth 32", _TLS, "server_cpu_us", 1 / 3, NBDKIT, "nbdkit"),
     Bar("10,000 idle connections, KiB each", {"kind": "idle", "wanted": 10000}, "rss", 4,
         whom="(as it is)"),

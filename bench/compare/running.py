@@ -10,7 +10,7 @@ import time
 from urllib.parse import quote
 
 from compare import disks, measure, system
-from compare.servers import Failed, Job
+from compare.servers import COMPOSED, Failed, Job
 
 _numbers = itertools.count()
 
@@ -174,6 +174,8 @@ def make_store(peer, disk, size, base, folder):
     """What the peer needs behind this disk; None: it has memory of its own."""
     if disk.medium == "remote":
         return Remote(peer.nbdring, size, base)
+    if disk.medium in COMPOSED:
+        return None
     if disk.medium == "memory":
         if peer.own_memory:
             return None
@@ -187,7 +189,7 @@ def size_of(disk, options):
 
 def _shared_store(bench, disk, peers, stack):
     """One disk for all, made once; None where nobody needs it."""
-    needing = [p for p in peers if disk.medium != "memory" or not p.own_memory]
+    needing = [p for p in peers if disk.medium not in ("memory", *COMPOSED) or not p.own_memory]
     if not needing:
         return None
     size = size_of(disk, bench.options)
@@ -212,7 +214,7 @@ def start(bench, disk, peers, stack, written):
         try:
             server = stack.enter_context(Running(peer, disk, bench.folder, size, bench.server_cpus,
                                                  None if own else store))
-            if own or disk.medium == "remote":
+            if own or disk.medium in ("remote", *COMPOSED):
                 measure.fill(bench.nbdload, server)
             servers[peer.name] = server
         except Failed as error:

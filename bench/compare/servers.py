@@ -2,7 +2,8 @@
 
 A medium is where the bytes are: `memory` (the server's own), `cached` (a file, through the
 page cache), `direct` (a file, around the page cache), `loop` (a block device, around the page
-cache), `remote` (the memory of another nbdring, on a Unix socket). What a server cannot serve it is left out of. Another peer is one more subclass of
+cache), `remote` (the memory of another nbdring, on a Unix socket), and those in COMPOSED, of which
+only nbdring knows. What a server cannot serve it is left out of. Another peer is one more subclass of
 Peer in ALL; nothing else needs to know it.
 """
 
@@ -13,6 +14,22 @@ from dataclasses import dataclass, field
 
 MEDIA = ("memory", "cached", "direct", "loop")
 FILES = ("cached", "direct", "loop")
+
+# A leg does one request at a time, each of which takes a millisecond.
+_SLOW = ("--filter=noparallel", "--filter=delay")
+_SLOWLY = ("serialize=all-requests", "rdelay=1ms", "wdelay=1ms")
+
+
+def _slow_leg(size):
+    return "leg=" + " ".join((*_SLOW, "memory", str(size), *_SLOWLY))
+
+
+# What nbdring makes of memory: size -> the words of its command line.
+COMPOSED = {
+    "mirrored": lambda size: ["mirror"] + 2 * [f"leg=memory {size}"],
+    "slow": lambda size: [*_SLOW, "memory", str(size), *_SLOWLY],
+    "striped": lambda size: ["stripe"] + 4 * [_slow_leg(size // 4)],
+}
 
 
 class Failed(Exception):
@@ -123,6 +140,8 @@ def _layer(job):
     """The backend and its parameters, which nbdring and nbdkit have in common."""
     if job.disk.medium == "memory":
         return ["memory", str(job.size)]
+    if job.disk.medium in COMPOSED:
+        return COMPOSED[job.disk.medium](job.size)
     if job.disk.medium == "remote":
         return ["nbd", f"socket={job.path}"]
     path = [f"dir={job.path}"] if job.disk.exports else [job.path]
@@ -136,7 +155,7 @@ def _tls(job):
 
 class Nbdring(Peer):
     name = "nbdring"
-    media = MEDIA + ("remote",)
+    media = MEDIA + ("remote", *COMPOSED)
     folders = tls = True
     options = ["-t", "1"]
 

@@ -13,6 +13,7 @@ KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 MEMORY, CACHED, DIRECT, LOOP, REMOTE = (
     Disk(medium) for medium in ("memory", "cached", "direct", "loop", "remote"))
+MIRRORED, SLOW, STRIPED = (Disk(medium) for medium in ("mirrored", "slow", "striped"))
 
 VERBS = {"read": "read", "write": "write", "randread": "random read", "randwrite": "random write",
          "randrw": "random mix"}
@@ -167,6 +168,13 @@ def _proxy(disk):
             _row(disk, "write", "1M", 4))
 
 
+def _compose(disk):
+    """Several disks as one, and one of them, to compare with."""
+    return (_row(disk, "randread", "4K", 32, quick=True),
+            _row(disk, "randwrite", "4K", 32, quick=True),
+            _row(disk, "write", "1M", 4))
+
+
 def _connections():
     return tuple(_row(MEMORY, "randread", "4K", depth, connections,
                       depth == 8 and connections in (1, 8, 1000))
@@ -210,6 +218,9 @@ SETS = {
     "latency": [Part("latency memory", _latency(MEMORY)), Part("latency cached", _latency(CACHED))],
     "fio": [Part("fio memory", _by_fio(MEMORY, True)), Part("fio cached", _by_fio(CACHED, False))],
     "proxy": [Part("proxy", _proxy(REMOTE)), Part("proxied memory", _proxy(MEMORY))],
+    "compose": [Part("mirror", _compose(MIRRORED)), Part("one leg", _compose(MEMORY)),
+                Part("stripe of four slow legs", _compose(STRIPED)),
+                Part("one slow leg", _compose(SLOW))],
     "tls": [Part("tls", _tls(Disk("memory", tls=True)))],
     "connections": [Part("connections", _connections(), together=True)],
     "exports": [Part("exports", _exports(), together=True)],

@@ -25,6 +25,8 @@ SECTIONS = {
             "servers differ less.", charts.fio),
     "proxy": ("Through another server", "The backend nbd in front of a server whose disk is in "
               "memory, and the same from memory.", charts.direct),
+    "compose": ("Disks made of others", "A mirror of two disks in memory and one of them; a stripe "
+                "of four slow disks and one of them.", charts.direct),
     "tls": ("TLS", "Version 1.3 with AES-128-GCM. The client's encryption is in threads of its own, "
             "so its rates say less than the server's processor time.", charts.direct),
     "connections": ("Busy connections", "The same load on one to a thousand connections.",
