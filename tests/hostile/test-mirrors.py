@@ -54,7 +54,7 @@ class MirrorCase(unittest.TestCase):
                       "probe": 1, "quiet": 1, "assume-same": "true"} | parameters
         return Server("mirror", *(f"leg={leg}" for leg in legs),
                       *(f"{name.replace('_', '-')}={value}"
-                        for name, value in parameters.items()))
+                        for name, value in parameters.items()), options=["-t", "2"])
 
     def verify(self, server, tolerate=()):
         return [Verifier(server.connect, seed, BLOCKS, first=seed * BLOCKS, tolerate=tolerate)

@@ -540,12 +540,14 @@ static void test_first_leg_is_copied_when_the_bitmap_is_new(void **state)
 static void test_only_what_the_bitmap_names_is_copied(void **state)
 {
 	struct nr_bitmap_header header = { .size = 8 * MIB, .region = MIB, .legs = 2 };
+	struct layer_options read_only = options;
 	uint64_t words[NR_BITMAP_WORDS] = { 1u << 2 | 1u << 5 };
 	uint8_t data[2 * NR_BITMAP_BLOCK];
 	char leg[2][160];
 	struct layer_test *t;
 	struct layer_client *c;
 
+	read_only.read_only = true;
 	make_file("a", 8 * MIB, 7);
 	make_file("b", 8 * MIB, 9);
 	snprintf(leg[0], sizeof(leg[0]), "file %s", path("a"));
@@ -557,6 +559,13 @@ static void test_only_what_the_bitmap_names_is_copied(void **state)
 	nr_bitmap_put_header(data, &header);
 	nr_bitmap_put_bits(data + NR_BITMAP_BLOCK, 1, words);
 	write_file("map", data, sizeof(data));
+	/* Read-only, it is believed, but nothing is copied. */
+	t = layer_test_open(&read_only, "mirror leg='%s' leg='%s' bitmap=%s", leg[0], leg[1],
+			    path("map"));
+	for (unsigned i = 0; i < 4; i++)
+		assert_true(layer_is(layer_client(t, 0), 2 * MIB, MIB, 9));
+	layer_test_close(t);
+	assert_true(file_is("a", 2 * MIB, MIB, 7));
 	t = layer_test_open(&options, "mirror leg='%s' leg='%s' bitmap=%s status=%s", leg[0],
 			    leg[1], path("map"), path("status"));
 	c = layer_client(t, 0);
