@@ -536,6 +536,35 @@ static void test_first_leg_is_copied_when_the_bitmap_is_new(void **state)
 	assert_true(same_files("a", "b"));
 }
 
+static double seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void test_copying_keeps_to_its_rate(void **state)
+{
+	double began = seconds();
+	struct layer_test *t;
+	struct layer_client *c;
+
+	make_file("a", 3 * MIB, 7);
+	make_file("b", 3 * MIB, 9);
+	(void)unlink(path("map"));
+	t = layer_test_open(&options,
+			    "mirror leg='file %s' leg='file %s' bitmap=%s status=%s resync-rate=2M",
+			    path("a"), path("b"), path("map"), path("status"));
+	c = layer_client(t, 0);
+	/* Clients are not held up by it. */
+	assert_true(layer_is(c, 0, 3 * MIB, 7));
+	wait_for_status(c, "\"leg\": 2", "stale", 0);
+	assert_true(seconds() - began > 1.2);
+	layer_test_close(t);
+	assert_true(same_files("a", "b"));
+}
+
 /* As a crash leaves it: what the bitmap names is made the same, and nothing else. */
 static void test_only_what_the_bitmap_names_is_copied(void **state)
 {
@@ -669,6 +698,7 @@ int main(void)
 		cmocka_unit_test(test_what_fails_on_all_legs_fails),
 		cmocka_unit_test(test_a_read_that_fails_is_answered_by_another_leg_and_repaired),
 		cmocka_unit_test(test_first_leg_is_copied_when_the_bitmap_is_new),
+		cmocka_unit_test(test_copying_keeps_to_its_rate),
 		cmocka_unit_test(test_only_what_the_bitmap_names_is_copied),
 		cmocka_unit_test(test_another_leg_gets_everything),
 		cmocka_unit_test(test_scrub_finds_and_repairs),
