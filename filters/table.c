@@ -16,6 +16,9 @@ const struct nr_layer_type *const nr_filters[] = {
 	&nr_map_type,
 	&nr_scan_type,
 	&nr_tar_type,
+#ifdef NR_HAVE_ZSTD
+	&nr_zstd_type,
+#endif
 #ifdef NR_HAVE_ZLIB
 	&nr_gzip_type,
 #endif

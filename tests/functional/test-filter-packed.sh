@@ -295,4 +295,87 @@ served_with_index() {
 	stop_server
 }
 
+test_zstd() {
+	need zstd pzstd
+	zstd -q -c disk.img >one.zst
+	zstd -q -c <disk.img >unsized.zst
+	zstd -q -19 --long=24 -T0 -c front >long.zst
+	pzstd -q -p 4 -c disk.img >pzstd.zst
+	{
+		zstd -q -c --no-check front
+		printf '\x51\x2a\x4d\x18\x05\x00\x00\x00skip.'
+		zstd -q -c <back
+	} >frames.zst
+	seekable_zstd seekable.zst
+	for file in one unsized pzstd frames seekable; do
+		served "$file.zst"
+	done
+	note "a wide window"
+	start_server --filter=zstd file "$DISK/long.zst"
+	nbdcopy "$URI" copy
+	same_bytes front copy
+	stop_server
+	note "a frame that is longer than what is unpacked as a whole"
+	start_server --filter=zstd file "$DISK/one.zst" zstd-max-block=1M
+	logged "warning: zstd: the file has a frame of 25166601 bytes"
+	nbdcopy "$URI" copy
+	same_bytes disk.img copy
+	anywhere
+	stop_server
+	holes seekable.zst
+	damaged seekable.zst 1000000
+	damaged one.zst 0
+	refused zstd-max-size -- -U "$WORK/s" --filter=zstd file "$DISK/unsized.zst" zstd-max-size=1M
+	cut pzstd.zst
+	cut unsized.zst
+	in_tar pzstd -q
+	note "a table of frames that lies"
+	"$PYTHON" - <<-'EOT'
+		import struct
+
+		data = bytearray(open('seekable.zst', 'rb').read())
+		count = struct.unpack('<I', data[-9:-5])[0]
+		at = len(data) - 9 - 8 * count + 4
+		size = struct.unpack('<I', data[at:at + 4])[0]
+		data[at:at + 4] = struct.pack('<I', size + 1)
+		open('longer.zst', 'wb').write(data)
+		data[at - 4:at] = struct.pack('<I', 0xffffffff)
+		open('farther.zst', 'wb').write(data)
+	EOT
+	refused "table" damaged -- -U "$WORK/s" --filter=zstd file "$DISK/farther.zst"
+	start_server --filter=zstd file "$DISK/longer.zst"
+	"$PYTHON" - "$URI" <<-'EOT'
+		import nbd, sys
+
+		h = nbd.NBD()
+		h.connect_uri(sys.argv[1])
+		try:
+		    h.pread(512, 0)
+		    sys.exit('a frame that is not what the table says was read')
+		except nbd.Error as error:
+		    assert error.errno == 'EIO'
+		disk = open('disk.img', 'rb').read()
+		assert h.pread(100000, 5000001) == disk[5000000:5100000]
+	EOT
+	stop_server
+}
+
+# disk.img in frames of 1 MiB, with a table of them at the end.
+seekable_zstd() {
+	"$PYTHON" - "$1" <<-'EOT'
+		import struct, subprocess, sys
+
+		disk = open('disk.img', 'rb').read()
+		table = b''
+		with open(sys.argv[1], 'wb') as f:
+		    for at in range(0, len(disk), 1 << 20):
+		        part = disk[at:at + (1 << 20)]
+		        frame = subprocess.run(['zstd', '-q', '-c'], input=part, capture_output=True, check=True).stdout
+		        f.write(frame)
+		        table += struct.pack('<II', len(frame), len(part))
+		    f.write(struct.pack('<II', 0x184d2a5e, len(table) + 9) + table)
+		    f.write(struct.pack('<IBI', len(table) // 8, 0, 0x8f92eab1))
+	EOT
+}
+
 "test_$format"

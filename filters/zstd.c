@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The filter `zstd`: the disk that the zstd file below unpacks to (blocks.h).
+ *
+ * A frame is a span.  Files in the seekable format have a table of their frames at the
+ * end.  In any other, frames are found by going from block header to block header
+ * (RFC 8878), and their sizes are in their headers; a frame that does not say how large
+ * it is has to be unpacked once to know.
+ *
+ * A frame: magic number, descriptor, window (unless it is of a single segment),
+ * dictionary, size; blocks, each with a header of 3 bytes: last, type, size; checksum.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+
+#include "filters/blocks.h"
+#include "filters/filters.h"
+#include "nbdring/checked.h"
+
+#define WINDOW_LOG_MAX 28 /* a decoder takes as much memory: 256 MiB; zstd --ultra has 27 */
+#define PIECE 65536u
+#define FRAME_MAGIC 0xfd2fb528u
+#define SKIPPABLE_MAGIC 0x184d2a50u /* to ...5f */
+#define SEEK_TABLE_MAGIC 0x184d2a5eu
+#define SEEKABLE_MAGIC 0x8f92eab1u
+#define HEADER_MAX 18u /* of a frame, bytes */
+#define BLOCK_MAX 131072u
+
+struct zstd {
+	uint64_t max_block, max_depth, max_size;
+	struct nr_blocks blocks;
+};
+
+static const struct nr_param params[] = {
+	{ .name = "zstd-max-block",
+	  .type = NR_PARAM_SIZE,
+	  .offset = offsetof(struct zstd, max_block),
+	  .fallback = "64M",
+	  .min = 4096,
+	  .max = (uint64_t)1 << 40,
+	  .value = "SIZE",
+	  .help = "frames up to this size are unpacked as a whole",
+	  .manual = "Frames of the file that unpack to this size at most are unpacked as a "
+		    "whole, and their checksum, if they have one, is looked at before anything "
+		    "of them is given out. Longer ones, such as the only one that B<zstd> makes, "
+		    "are unpacked from their beginning up to what is wanted, which makes for "
+		    "slow random access; the log says so." },
+	{ .name = "zstd-max-depth",
+	  .type = NR_PARAM_UINT,
+	  .offset = offsetof(struct zstd, max_depth),
+	  .fallback = "8",
+	  .min = 4,
+	  .max = 65536,
+	  .value = "N",
+	  .help = "how many frames of that size are kept in memory" },
+	{ .name = "zstd-max-size",
+	  .type = NR_PARAM_SIZE,
+	  .offset = offsetof(struct zstd, max_size),
+	  .fallback = "4T",
+	  .min = 1,
+	  .value = "SIZE",
+	  .help = "refuse frames of no stated size that unpack to more than this" },
+	{ .name = NULL },
+};
+
+/* A frame. */
+
+static void *begin_frame(const void *context, const struct nr_span *span, int *error)
+{
+	ZSTD_DCtx *d = ZSTD_createDCtx();
+
+	*error = -ENOMEM;
+	if (!d)
+		return NULL;
+	(void)ZSTD_DCtx_setParameter(d, ZSTD_d_windowLogMax, WINDOW_LOG_MAX);
+	return d;
+}
+
+static void end_frame(void *decoder)
+{
+	ZSTD_freeDCtx(decoder);
+}
+
+static int step_frame(void *decoder, struct nr_codec_io *io)
+{
+	ZSTD_inBuffer in = { io->in, io->in_left, 0 };
+	ZSTD_outBuffer out = { io->out, io->out_left, 0 };
+	size_t ret = ZSTD_decompressStream(decoder, &out, &in);
+
+	io->in += in.pos;
+	io->in_left -= in.pos;
+	io->out += out.pos;
+	io->out_left -= out.pos;
+	if (ZSTD_isError(ret))
+		return -EIO;
+	return ret == 0 ? NR_CODEC_END : NR_CODEC_MORE;
+}
+
+static const struct nr_codec zstd_codec = {
+	.begin = begin_frame,
+	.step = step_frame,
+	.end = end_frame,
+	.ends = true,
+};
+
+/* The frames. */
+
+struct scan {
+	struct nr_layer *layer;
+	struct nr_blocks *blocks;
+	uint64_t size; /* of the file, bytes */
+	uint64_t max_size;
+	uint64_t at;
+	uint64_t piece_at;
+	size_t piece_length;
+	struct nr_error *error;
+	uint8_t piece[PIECE];
+};
+
+static uint32_t get32(const uint8_t *p)
+{
+	uint32_t n;
+
+	memcpy(&n, p, sizeof(n));
+	return le32toh(n);
+}
+
+static int cut_off(struct scan *s)
+{
+	return nr_error_set(s->error, -EINVAL, "the file is cut off");
+}
+
+/* LENGTH (small) bytes at OFFSET, through the piece. */
+static int peek(struct scan *s, uint64_t offset, size_t length, const uint8_t **bytes)
+{
+	int err = 0;
+
+	if (!nr_in_range(offset, length, s->size))
+		return cut_off(s);
+	if (offset < s->piece_at || offset + length > s->piece_at + s->piece_length) {
+		s->piece_at = offset;
+		s->piece_length = (size_t)nr_min(PIECE, s->size - offset);
+		err = nr_read_below(s->layer, offset, s->piece_length, s->piece, s->error);
+		if (err)
+			s->piece_length = 0;
+	}
+	*bytes = s->piece + (offset - s->piece_at);
+	return err;
+}
+
+static int add_frame(struct scan *s, uint64_t length, uint64_t in, uint64_t in_length)
+{
+	int err = nr_blocks_add(s->blocks, length, in, in_length, 0);
+
+	if (err == -E2BIG)
+		return nr_error_set(s->error, err, "the file has over %zu frames", NR_SPANS_MAX);
+	return err ? nr_error_system(s->error, err, "the frames of the file") : 0;
+}
+
+/* How long the header at BYTES is, by its descriptor; and whether a checksum follows. */
+static size_t header_length(const uint8_t *bytes, bool *checksum)
+{
+	static const uint8_t dictionary[] = { 0, 1, 2, 4 }, content[] = { 0, 2, 4, 8 };
+	uint8_t descriptor = bytes[4];
+	bool single = descriptor & 0x20;
+	size_t length = 5 + !single + dictionary[descriptor & 3] + content[descriptor >> 6];
+
+	if (single && descriptor >> 6 == 0)
+		length++;
+	*checksum = descriptor & 4;
+	return length;
+}
+
+/* From block to block of the frame at s->at: where it ends. */
+static int find_end(struct scan *s, const uint8_t *bytes, uint64_t *end)
+{
+	bool checksum, last = false;
+	uint64_t at = s->at + header_length(bytes, &checksum);
+
+	while (!last) {
+		uint32_t header;
+		int err = peek(s, at, 3, &bytes);
+
+		if (err)
+			return err;
+		header = (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16;
+		last = header & 1;
+		if ((header >> 1 & 3) == 3 || header >> 3 > BLOCK_MAX)
+			return nr_error_set(s->error, -EINVAL,
+					    "the file is damaged at byte %" PRIu64, at);
+		/* Type 1: one byte that is repeated. */
+		at += 3 + ((header >> 1 & 3) == 1 ? 1 : header >> 3);
+	}
+	*end = at + (checksum ? 4 : 0);
+	return *end <= s->size ? 0 : cut_off(s);
+}
+
+/* Unpack the frame from s->at to END to see how long it is. */
+static int measure(struct scan *s, uint64_t end, uint64_t *length)
+{
+	ZSTD_DCtx *d = ZSTD_createDCtx();
+	uint8_t *in = malloc(PIECE), *output = malloc(PIECE);
+	size_t ret = 1, left = 0;
+	int err = d && in && output ? 0 : nr_error_system(s->error, -ENOMEM, "a frame");
+
+	*length = 0;
+	if (!err)
+		(void)ZSTD_DCtx_setParameter(d, ZSTD_d_windowLogMax, WINDOW_LOG_MAX);
+	for (uint64_t at = s->at; !err && at < end; at += left) {
+		struct ZSTD_inBuffer_s piece = { in, left = (size_t)nr_min(PIECE, end - at), 0 };
+		struct ZSTD_outBuffer_s out = { output, PIECE, PIECE };
+
+		err = nr_read_below(s->layer, at, left, in, s->error);
+		while (!err && (piece.pos < piece.size || out.pos == PIECE)) {
+			size_t before = piece.pos;
+
+			out.pos = 0;
+			ret = ZSTD_decompressStream(d, &out, &piece);
+			*length += out.pos;
+			if (ZSTD_isError(ret))
+				err = nr_error_set(s->error, -EINVAL,
+						   "the file is damaged: %s after byte %" PRIu64,
+						   ZSTD_getErrorName(ret), at);
+			else if (*length > s->max_size)
+				err = nr_error_set(s->error, -EFBIG,
+						   "the file unpacks to more than %" PRIu64
+						   " bytes; if that is right, raise zstd-max-size=",
+						   s->max_size);
+			else if (ret == 0 || (piece.pos == before && out.pos == 0))
+				break;
+		}
+	}
+	if (!err && ret != 0)
+		err = cut_off(s);
+	ZSTD_freeDCtx(d);
+	free(in);
+	free(output);
+	return err;
+}
+
+/* A frame with data, or one to be skipped, at s->at, which moves behind it. */
+static int take_frame(struct scan *s)
+{
+	const uint8_t *bytes = NULL;
+	uint64_t end = s->at, length;
+	int err = peek(s, s->at, 8, &bytes);
+
+	if (err)
+		return err;
+	if ((get32(bytes) & ~15u) == SKIPPABLE_MAGIC) {
+		s->at += 8 + (uint64_t)get32(bytes + 4);
+		return s->at <= s->size ? 0 : cut_off(s);
+	}
+	if (get32(bytes) != FRAME_MAGIC)
+		return s->at == 0 ? nr_error_set(s->error, -EINVAL, "this is no zstd file")
+				  : nr_error_set(s->error, -EINVAL,
+						 "the file is damaged at byte %" PRIu64, s->at);
+	if (s->size - s->at > HEADER_MAX)
+		err = peek(s, s->at, HEADER_MAX, &bytes);
+	if (err)
+		return err;
+	length = ZSTD_getFrameContentSize(bytes, (size_t)nr_min(HEADER_MAX, s->size - s->at));
+	err = find_end(s, bytes, &end);
+	if (!err && length == ZSTD_CONTENTSIZE_ERROR)
+		err = cut_off(s);
+	if (!err && length == ZSTD_CONTENTSIZE_UNKNOWN)
+		err = measure(s, end, &length);
+	if (!err)
+		err = add_frame(s, length, s->at, end - s->at);
+	s->at = end;
+	return err;
+}
+
+/*
+ * The table of the seekable format: a frame to be skipped, which ends with the number of
+ * frames, a descriptor (bit 7: entries have checksums) and a magic number.  -ENOENT:
+ * there is none.
+ */
+static int take_table(struct scan *s)
+{
+	const uint8_t *bytes = NULL;
+	uint64_t table, count, in = 0, entry;
+	int err;
+
+	if (s->size < 17)
+		return -ENOENT;
+	err = peek(s, s->size - 9, 9, &bytes);
+	if (err)
+		return err;
+	if (get32(bytes + 5) != SEEKABLE_MAGIC)
+		return -ENOENT;
+	count = get32(bytes);
+	entry = bytes[4] & 0x80 ? 12 : 8;
+	if (count * entry + 17 > s->size)
+		return cut_off(s);
+	table = s->size - 17 - count * entry;
+	err = peek(s, table, 8, &bytes);
+	if (err)
+		return err;
+	if (get32(bytes) != SEEK_TABLE_MAGIC || get32(bytes + 4) != count * entry + 9)
+		return nr_error_set(s->error, -EINVAL, "the table of the file's frames is damaged");
+	for (uint64_t i = 0; i < count && !err; i++) {
+		err = peek(s, table + 8 + i * entry, 8, &bytes);
+		if (!err && get32(bytes) > table - in)
+			err = nr_error_set(s->error, -EINVAL,
+					   "the table of the file's frames is damaged");
+		if (!err)
+			err = add_frame(s, get32(bytes + 4), in, get32(bytes));
+		if (!err)
+			in += get32(bytes);
+	}
+	return err;
+}
+
+static int find_frames(struct nr_layer *layer, struct zstd *z, struct nr_error *error)
+{
+	struct scan *s = calloc(1, sizeof(*s));
+	int err;
+
+	if (!s)
+		return nr_error_system(error, -ENOMEM, "the frames of the file");
+	s->layer = layer;
+	s->blocks = &z->blocks;
+	s->size = nr_layer_size(layer->below);
+	s->max_size = z->max_size;
+	s->error = error;
+	err = take_table(s);
+	if (err == -ENOENT) {
+		err = s->size ? 0 : nr_error_set(error, -EINVAL, "this is no zstd file");
+		while (!err && s->at < s->size)
+			err = take_frame(s);
+	}
+	free(s);
+	return err;
+}
+
+/* The filter. */
+
+static void zstd_close(struct nr_layer *layer)
+{
+	struct zstd *z = layer->instance;
+
+	nr_blocks_free(&z->blocks);
+}
+
+static int zstd_open(struct nr_layer *layer, struct nr_error *error)
+{
+	struct zstd *z = layer->instance;
+	int err;
+
+	z->blocks.codec = &zstd_codec;
+	z->blocks.whole_max = z->max_block;
+	z->blocks.cache_max = z->max_block * z->max_depth;
+	err = find_frames(layer, z, error);
+	if (!err)
+		err = nr_blocks_start(&z->blocks, error);
+	if (err) {
+		zstd_close(layer);
+		return err;
+	}
+	if (z->blocks.longest > z->max_block)
+		nr_layer_log(layer, NR_LAYER_WARNING,
+			     "the file has a frame of %" PRIu64 " bytes, which has to be unpacked "
+			     "from its beginning for every read that is not in order; pzstd, or "
+			     "the seekable format, makes files that can be read anywhere",
+			     z->blocks.longest);
+	return 0;
+}
+
+static int zstd_describe(struct nr_layer *layer, struct nr_traits *t, struct nr_error *error)
+{
+	const struct zstd *z = layer->instance;
+
+	nr_blocks_describe(&z->blocks, t);
+	return 0;
+}
+
+static void zstd_submit(struct nr_layer *layer, struct nr_request *req)
+{
+	struct zstd *z = layer->instance;
+
+	nr_blocks_submit(layer, &z->blocks, req);
+}
+
+static void zstd_child_done(struct nr_layer *layer, struct nr_request *child)
+{
+	struct zstd *z = layer->instance;
+
+	nr_blocks_child_done(layer, &z->blocks, child);
+}
+
+static void zstd_resume(struct nr_layer *layer, struct nr_request *req)
+{
+	struct zstd *z = layer->instance;
+
+	nr_blocks_resume(layer, &z->blocks, req);
+}
+
+const struct nr_layer_type nr_zstd_type = {
+	.abi = NR_LAYER_ABI,
+	.name = "zstd",
+	.summary = "serves what the zstd file below unpacks to",
+	.kind = NR_FILTER,
+	.placement = NR_HOME,
+	.params = params,
+	.instance_size = sizeof(struct zstd),
+	.request_size = sizeof(struct nr_blocks_state),
+	.open = zstd_open,
+	.describe = zstd_describe,
+	.submit = zstd_submit,
+	.computes = true,
+	.child_done = zstd_child_done,
+	.resume = zstd_resume,
+	.close = zstd_close,
+};
