@@ -11,7 +11,8 @@
 format=$1
 need nbdinfo nbdcopy qemu-img tar
 need_python_nbd
-"$NBDRING" --list | grep -q "^ *$format " || skip "this server was built without $format"
+"$NBDRING" --list >"$WORK/list"
+grep -q "^ *$format " "$WORK/list" || skip "this server was built without $format"
 cd "$DISK"
 
 # A disk with text, noise and holes in it, of an odd size: 24 MiB and a bit.
