@@ -15,6 +15,7 @@ extern const struct nr_layer_type nr_scan_type;
 
 /* archives */
 extern const struct nr_layer_type nr_tar_type;
+extern const struct nr_layer_type nr_xva_type;
 extern const struct nr_layer_type nr_gzip_type; /* with zlib */
 extern const struct nr_layer_type nr_zstd_type; /* with libzstd */
 extern const struct nr_layer_type nr_xz_type;   /* with liblzma */

@@ -16,6 +16,7 @@ const struct nr_layer_type *const nr_filters[] = {
 	&nr_map_type,
 	&nr_scan_type,
 	&nr_tar_type,
+	&nr_xva_type,
 #ifdef NR_HAVE_ZSTD
 	&nr_zstd_type,
 #endif

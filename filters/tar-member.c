@@ -46,6 +46,8 @@ struct extended {
 struct walk {
 	const struct nr_tar_archive *archive;
 	const char *entry;
+	nr_tar_each_fn *each; /* NULL: it is `entry` that is looked for */
+	void *context;
 	uint64_t end; /* of what is searched */
 	uint64_t at;  /* the next header */
 	struct extended next;
@@ -457,9 +459,12 @@ static int take_member(struct walk *w, uint64_t data, uint64_t stored)
 /* A regular file called NAME: is it the one? */
 static int look_at(struct walk *w, const char *name, uint64_t data, uint64_t stored)
 {
-	const char *plain = without_dot(name), *wanted = without_dot(w->entry);
+	const char *plain = without_dot(name), *wanted;
 	int err;
 
+	if (w->each)
+		return w->next.sparse ? 0 : w->each(w->context, plain, data, stored, w->error);
+	wanted = without_dot(w->entry);
 	list(w, plain);
 	if (strcmp(plain, wanted) == 0) {
 		nr_ranges_free(&w->member->ranges); /* of one that the pattern fits */
@@ -482,7 +487,7 @@ static int look_at(struct walk *w, const char *name, uint64_t data, uint64_t sto
 
 static int is_no_file(struct walk *w, const char *name, uint8_t type)
 {
-	if (strcmp(without_dot(name), without_dot(w->entry)) != 0)
+	if (w->each || strcmp(without_dot(name), without_dot(w->entry)) != 0)
 		return 0;
 	return nr_error_set(w->error, -EINVAL, "%.100s is %s, not a file", w->entry,
 			    type == '1'   ? "a link to another member"
@@ -616,6 +621,22 @@ int nr_tar_find(const struct nr_tar_archive *archive, const char *entry, uint64_
 	forget_extended(&w->next);
 	nr_text_free(&w->listing);
 	free(w->pattern_name);
+	free(w);
+	return err;
+}
+
+int nr_tar_each(const struct nr_tar_archive *archive, nr_tar_each_fn *each, void *context,
+		struct nr_error *error)
+{
+	struct walk *w = calloc(1, sizeof(*w));
+	int err;
+
+	if (!w)
+		return nr_error_system(error, -ENOMEM, "a window");
+	*w = (struct walk){ .archive = archive, .each = each, .context = context, .error = error };
+	w->end = UINT64_MAX;
+	err = walk_all(w);
+	forget_extended(&w->next);
 	free(w);
 	return err;
 }

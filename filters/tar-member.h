@@ -42,4 +42,13 @@ struct nr_tar_member {
 int nr_tar_find(const struct nr_tar_archive *archive, const char *entry, uint64_t limit,
 		struct nr_tar_member *member, struct nr_error *error);
 
+/*
+ * Every file of the archive, in order: EACH is told its name and where its LENGTH bytes
+ * begin; sparse ones are left out.  Until it returns other than 0, which is returned.
+ */
+typedef int nr_tar_each_fn(void *context, const char *name, uint64_t data, uint64_t length,
+			   struct nr_error *error);
+int nr_tar_each(const struct nr_tar_archive *archive, nr_tar_each_fn *each, void *context,
+		struct nr_error *error);
+
 #endif

@@ -30,6 +30,7 @@ static const struct filter_row rows[] = {
 	{ "map", "map=0+$HALF:$HALF map=$HALF+$HALF:0", TRANSPARENT, NULL, true, false,
 	  2 * HALF_UNIT },
 	{ "scan", "scan-forever=true", TRANSPARENT, "nocache cachemode=emulate", false, false, 0 },
+	{ "xva", "", APART, NULL, false, true, 0 },
 	{ "zstd", "", APART, NULL, false, true, 0 },
 	{ "gzip", "", APART, NULL, false, true, 0 },
 	{ "xz", "", APART, NULL, false, true, 0 },
