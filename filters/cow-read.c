@@ -61,21 +61,12 @@ static void send_child(struct nr_layer *layer, enum nr_cow_block state, struct n
 static int take_part(struct nr_request *req, struct nr_cow_part *part)
 {
 	struct nr_request *child = part->child;
-	bool fits = true;
+	bool fits;
 
-	if (!child)
-		return nr_answer_hole(req, part->length) ? 0 : -ENOMEM;
-	if (child->error)
+	if (child && child->error)
 		return child->error;
-	for (uint32_t i = 0; i < child->segment_count; i++) {
-		const struct nr_segment *segment = &child->segments[i];
-
-		if (segment->data)
-			fits &= nr_answer_data(req, segment->data, segment->length, segment->owner);
-		else
-			fits &= nr_answer_hole(req, segment->length);
-	}
-	child->segment_count = 0; /* their references have been given away */
+	fits = child ? nr_answer_part(req, child, 0, part->length)
+		     : nr_answer_hole(req, part->length);
 	return fits ? 0 : -ENOMEM;
 }
 
