@@ -22,6 +22,7 @@ extern const struct nr_layer_type nr_xz_type;   /* with liblzma */
 
 /* overlays and memories */
 extern const struct nr_layer_type nr_cow_type;
+extern const struct nr_layer_type nr_readahead_type;
 
 /* masking */
 extern const struct nr_layer_type nr_readonly_type;

@@ -27,6 +27,7 @@ const struct nr_layer_type *const nr_filters[] = {
 	&nr_xz_type,
 #endif
 	&nr_cow_type,
+	&nr_readahead_type,
 	&nr_readonly_type,
 	&nr_protect_type,
 	&nr_nozero_type,
