@@ -72,7 +72,6 @@ static int make(struct nr_layer *layer, struct nr_error *error)
 	if (layer->read_only)
 		return nr_error_set(error, -EINVAL, "%s is empty, and with -r it cannot be made",
 				    c->path);
-	c->block = (uint32_t)(c->block_size ? c->block_size : NR_COW_BLOCK_USUAL);
 	if (c->size / c->block >= NR_COW_BLOCKS_MAX)
 		return nr_error_set(error, -EFBIG,
 				    "%s can have up to 2^32 blocks, and the disk has more of %u "

@@ -34,7 +34,8 @@ static const struct nr_param params[] = {
 			"Size of the blocks in which the overlay is kept, a power of two from 4K\n"
 			"to 1M.  A write to a part of a block that is still in the base copies\n"
 			"the rest of the block.  Small blocks suit small random writes and cost\n"
-			"more memory, two bits each.  The default is 64K.",
+			"more memory, two bits each.  Where the disk below has larger blocks, theirs\n"
+			"count.  The default is 64K.",
 	},
 	{
 		.name = "cow-on-read",
@@ -159,31 +160,26 @@ static int watch_reads(struct cow *c, struct nr_error *error)
 	return c->on_read_file ? 0 : error->code;
 }
 
-static int choose_block(struct nr_layer *layer, struct nr_error *error)
+/* As was asked for, or what the layer below asks for, if that is more. */
+static void choose_block(struct nr_layer *layer)
 {
 	struct cow *c = layer->instance;
 	uint32_t min = layer->below->traits.block_min;
+	uint64_t block = c->block_size ? c->block_size : NR_COW_BLOCK_USUAL;
 
-	if (c->block_size && c->block_size < min)
-		return nr_error_set(error, -EINVAL,
-				    "cow-block-size=%" PRIu64
-				    " is less than the %u-byte blocks below; use cow-block-size=%u",
-				    c->block_size, min, min);
-	c->block = (uint32_t)(c->block_size ? c->block_size : NR_COW_BLOCK_USUAL);
+	c->block = (uint32_t)nr_max(block, min);
 	c->shift = (unsigned)__builtin_ctz(c->block);
 	c->size = nr_round_down(nr_layer_size(layer->below), min);
-	return 0;
 }
 
 static int cow_open(struct nr_layer *layer, struct nr_error *error)
 {
 	struct cow *c = layer->instance;
-	int err = choose_block(layer, error);
+	int err = watch_reads(c, error);
 
-	if (!err)
-		err = watch_reads(c, error);
 	if (err)
 		return err;
+	choose_block(layer);
 	err = c->path ? nr_cow_keep_open(layer, error) : nr_cow_store_open(layer, error);
 	if (err) {
 		nr_flagfile_unwatch(c->on_read_file);
