@@ -23,6 +23,7 @@ extern const struct nr_layer_type nr_xz_type;   /* with liblzma */
 /* overlays and memories */
 extern const struct nr_layer_type nr_cow_type;
 extern const struct nr_layer_type nr_readahead_type;
+extern const struct nr_layer_type nr_cacheextents_type;
 
 /* masking */
 extern const struct nr_layer_type nr_readonly_type;

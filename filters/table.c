@@ -28,6 +28,7 @@ const struct nr_layer_type *const nr_filters[] = {
 #endif
 	&nr_cow_type,
 	&nr_readahead_type,
+	&nr_cacheextents_type,
 	&nr_readonly_type,
 	&nr_protect_type,
 	&nr_nozero_type,

@@ -38,6 +38,7 @@ static const struct filter_row rows[] = {
 	/* overlays; in memory, since most of these tests do no I/O */
 	{ "cow", "cow-store=memory cow-block-size=4k", TRANSPARENT, NULL, false, false, 0 },
 	{ "readahead", "", TRANSPARENT, NULL, false, false, 0 },
+	{ "cacheextents", "", TRANSPARENT, NULL, false, false, 0 },
 	/* masking */
 	{ "readonly", "", TRANSPARENT, NULL, false, false, 0 },
 	{ "protect", "protect=~0-", TRANSPARENT, NULL, false, false, 0 },
