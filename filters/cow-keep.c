@@ -34,20 +34,24 @@ static int write_head(struct cow *c, bool clean)
 	return err;
 }
 
-/* So that the name is there after a power cut, too. */
-static int sync_folder(const char *path)
+/*
+ * So that the name is there after a power cut, too.  In the sandbox the folder cannot be
+ * opened: then the file alone is made stable, with which the file systems that keep a
+ * journal make its name stable as well.
+ */
+static int sync_name(const struct cow *c)
 {
-	char *copy = strdup(path);
-	int err = -ENOMEM, fd;
+	char *copy = strdup(c->path);
+	int err = 0, fd;
 
 	if (!copy)
-		return err;
+		return -ENOMEM;
 	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	free(copy);
-	if (fd < 0)
-		return -errno;
-	err = fsync(fd) < 0 ? -errno : 0;
-	(void)close(fd);
+	if (fsync(fd < 0 ? c->fd : fd) < 0)
+		err = -errno;
+	if (fd >= 0)
+		(void)close(fd);
 	return err;
 }
 
@@ -86,7 +90,7 @@ static int make(struct nr_layer *layer, struct nr_error *error)
 	if (!err)
 		err = write_head(c, false);
 	if (!err)
-		err = sync_folder(c->path);
+		err = sync_name(c);
 	if (!err)
 		return 0;
 	/* Empty, it can be made the next time. */

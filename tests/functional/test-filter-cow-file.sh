@@ -198,3 +198,37 @@ serve
 "$PYTHON" "$WORK/cells.py" "$URI" "$DISK/base" "$WORK/state" 0 0
 stop_server
 same_bytes "$DISK/base" "$DISK/base.keep"
+
+[ "$(id -u)" -eq 0 ] || exit 0
+note "there is no room for all that is written, and what was flushed is there the next time"
+mounted tmpfs none "$WORK/small" -o size=3M
+OVERLAY=$WORK/small/overlay
+cat >"$WORK/fill.py" <<'EOT'
+import sys, nbd
+disk = bytearray(open(sys.argv[2], 'rb').read())
+c = nbd.NBD()
+c.connect_uri(sys.argv[1])
+failed = 0
+for offset in range(0, 4900000, 70000):
+    data = bytes([offset // 70000 + 1]) * 40000
+    try:
+        c.pwrite(data, offset)
+        disk[offset:offset + 40000] = data
+    except nbd.Error as error:
+        assert error.errno == 'ENOSPC', error
+        failed += 1
+        disk[offset:offset + 40000] = c.pread(40000, offset)
+assert failed > 5, failed
+c.flush()
+for offset in range(0, 4900000, 100000):
+    assert c.pread(100000, offset) == disk[offset:offset + 100000], offset
+open(sys.argv[3], 'wb').write(disk)
+c.shutdown()
+EOT
+serve
+"$PYTHON" "$WORK/fill.py" "$URI" "$DISK/base" "$WORK/expected"
+{ kill -KILL "$PID" && wait "$PID" || true; } 2>/dev/null
+serve
+nbdcopy "$URI" "$WORK/copy"
+same_bytes "$WORK/copy" "$WORK/expected"
+stop_server
