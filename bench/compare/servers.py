@@ -47,6 +47,8 @@ class Disk:
     stretch: int = 4096  # spread: bytes of one
     exports: int = 0  # >0: a folder of so many files, each an export
     tls: bool = False  # clients have to encrypt
+    filters: tuple = ()  # over it, by names that nbdring and nbdkit share, the topmost first
+    parameters: tuple = ()  # of those
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Peer:
     own_memory = True  # False: its `memory` is a file on /dev/shm
     folders = False  # can serve each file of a folder as an export
     tls = False  # can encrypt
+    filters = False  # has nbdkit's filters
     durable = True  # what is flushed is on the disk
     extents = True  # tells clients where holes are
     daemon = False  # goes into the background
@@ -114,7 +117,7 @@ class Peer:
 
     def serves(self, disk):
         return (disk.medium in self.media and (self.folders or not disk.exports)
-                and (self.tls or not disk.tls))
+                and (self.tls or not disk.tls) and (self.filters or not disk.filters))
 
     def export(self, disk):
         """What a client asks for; with a folder, what its number is appended to."""
@@ -136,8 +139,13 @@ def built(build, variable, relative):
     return path if os.access(path, os.X_OK) else None
 
 
-def _layer(job):
-    """The backend and its parameters, which nbdring and nbdkit have in common."""
+def _layers(job):
+    """Filters, backend and parameters, which nbdring and nbdkit have in common."""
+    return ([f"--filter={name}" for name in job.disk.filters] + _backend(job)
+            + list(job.disk.parameters))
+
+
+def _backend(job):
     if job.disk.medium == "memory":
         return ["memory", str(job.size)]
     if job.disk.medium in COMPOSED:
@@ -156,7 +164,7 @@ def _tls(job):
 class Nbdring(Peer):
     name = "nbdring"
     media = MEDIA + ("remote", *COMPOSED)
-    folders = tls = True
+    folders = tls = filters = True
     options = ["-t", "1"]
 
     def find(self, build):
@@ -164,7 +172,7 @@ class Nbdring(Peer):
 
     def command(self, job):
         return ([self.path, "-f", "-U", job.socket, "-P", job.pidfile] + self.options + _tls(job)
-                + _layer(job))
+                + _layers(job))
 
 
 class NbdringAsInstalled(Nbdring):
@@ -198,7 +206,7 @@ class Nbdkit(Peer):
     name = "nbdkit"
     program = "nbdkit"
     media = MEDIA + ("remote",)
-    folders = tls = True
+    folders = tls = filters = True
     notes = {medium: "nbdkit has no O_DIRECT here: its cache=none reads through the page cache "
                      "and asks the kernel to drop the pages" for medium in ("direct", "loop")}
     most_busy = 256  # beyond, thousands of threads: see nbdkit -t 1
@@ -206,7 +214,7 @@ class Nbdkit(Peer):
 
     def command(self, job):
         return ([self.path, "-f", "-U", job.socket, "-P", job.pidfile] + self.threads + _tls(job)
-                + _layer(job))
+                + _layers(job))
 
 
 class NbdkitOneThread(Nbdkit):

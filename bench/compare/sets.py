@@ -175,6 +175,23 @@ def _compose(disk):
             _row(disk, "write", "1M", 4))
 
 
+def _cow(size):
+    """Over a file that is cached: blocks of the base, blocks of the overlay, and copying."""
+    disk = Disk("cached", filters=("cow",), parameters=(f"cow-block-size={size}",))
+    return (_row(disk, "randread", "4K", 32, quick=True, suffix=f"cow in {size}"),
+            _row(disk, "randwrite", "4K", 1, suffix=f"cow in {size}"),
+            _row(disk, "randwrite", "4K", 32, quick=True, suffix=f"cow in {size}"),
+            _row(disk, "write", "1M", 4, suffix=f"cow in {size}"))
+
+
+def _slow(*filters):
+    """A disk that answers after 5 ms, read by who waits for each answer."""
+    disk = Disk("memory", filters=filters + ("delay",), parameters=("rdelay=5ms",))
+    suffix = " over ".join(filters + ("5 ms",))
+    return tuple(_row(disk, "read", block, 1, quick=True, suffix=suffix)
+                 for block in ("4K", "64K"))
+
+
 def _connections():
     return tuple(_row(MEMORY, "randread", "4K", depth, connections,
                       depth == 8 and connections in (1, 8, 1000))
@@ -221,6 +238,11 @@ SETS = {
     "compose": [Part("mirror", _compose(MIRRORED)), Part("one leg", _compose(MEMORY)),
                 Part("stripe of four slow legs", _compose(STRIPED)),
                 Part("one slow leg", _compose(SLOW))],
+    "cow": [Part("cow", _cow("64K")), Part("cow in 4K", _cow("4K")),
+            Part("without cow", (_row(CACHED, "randread", "4K", 32, quick=True),
+                                 _row(CACHED, "randwrite", "4K", 32)))],
+    "readahead": [Part("slow", _slow()), Part("readahead", _slow("readahead")),
+                  Part("readahead over cache", _slow("readahead", "cache"))],
     "tls": [Part("tls", _tls(Disk("memory", tls=True)))],
     "connections": [Part("connections", _connections(), together=True)],
     "exports": [Part("exports", _exports(), together=True)],
