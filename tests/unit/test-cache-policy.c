@@ -15,7 +15,7 @@
 #include "filters/cache-map.h"
 
 #define BLOCKS 100000u
-#define REQUESTS 2000000u
+#define REQUESTS 1000000u
 
 static const struct nr_policy_type *const policies[] = { &nr_policy_lru, &nr_policy_arc,
 							 &nr_policy_s3_fifo };
@@ -188,7 +188,7 @@ static void test_what_is_where(void **state)
 
 		memset(where, 0xff, sizeof(where));
 		assert_true(nr_cache_map_init(&map, policies[p], 257));
-		for (unsigned i = 0; i < 200000; i++) {
+		for (unsigned i = 0; i < 20000; i++) {
 			uint64_t block = layer_random_below(&random, 2000);
 			uint64_t number = block << 37 | block; /* up to 2^48 */
 			uint32_t slot = nr_cache_find(&map, number);
