@@ -48,6 +48,8 @@ bool nr_cache_map_init(struct nr_cache_map *map, const struct nr_policy_type *po
 
 void nr_cache_map_fini(struct nr_cache_map *map)
 {
+	if (!map->dirty_bits)
+		return;
 	nr_policy_fini(&map->policy);
 	munmap(map->dirty_bits, bytes_of(map));
 }
@@ -156,6 +158,17 @@ static uint32_t evict(struct nr_cache_map *map)
 	return slot;
 }
 
+static void occupy(struct nr_cache_map *map, uint32_t slot, uint64_t block)
+{
+	map->slot[slot] = (struct nr_cache_slot){
+		.low = (uint32_t)block,
+		.high = (uint32_t)(block >> 32) & 0xffffff,
+		.state = NR_CACHE_READING,
+	};
+	put_in(map, block, slot);
+	map->policy.type->insert(&map->policy, slot);
+}
+
 uint32_t nr_cache_take(struct nr_cache_map *map, uint64_t block, bool only_replace)
 {
 	uint32_t slot = NR_NO_SLOT;
@@ -166,16 +179,25 @@ uint32_t nr_cache_take(struct nr_cache_map *map, uint64_t block, bool only_repla
 		slot = take_empty(map);
 	if (slot == NR_NO_SLOT)
 		slot = evict(map);
-	if (slot == NR_NO_SLOT)
-		return slot;
-	map->slot[slot] = (struct nr_cache_slot){
-		.low = (uint32_t)block,
-		.high = (uint32_t)(block >> 32) & 0xffffff,
-		.state = NR_CACHE_READING,
-	};
-	put_in(map, block, slot);
-	map->policy.type->insert(&map->policy, slot);
+	if (slot != NR_NO_SLOT)
+		occupy(map, slot, block);
 	return slot;
+}
+
+void nr_cache_restore(struct nr_cache_map *map, uint32_t slot, uint64_t block,
+		      enum nr_cache_state state)
+{
+	assert(slot >= map->fresh);
+	assert(slot < map->slots);
+	while (map->fresh < slot) {
+		map->used++;
+		make_free(map, map->fresh++);
+	}
+	map->fresh = slot + 1;
+	map->used++;
+	map->policy.type->expect(&map->policy, block);
+	occupy(map, slot, block);
+	nr_cache_set(map, slot, state);
 }
 
 bool nr_cache_evict(struct nr_cache_map *map)

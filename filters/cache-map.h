@@ -77,6 +77,13 @@ uint32_t nr_cache_find(const struct nr_cache_map *map, uint64_t block);
  */
 uint32_t nr_cache_take(struct nr_cache_map *map, uint64_t block, bool only_replace);
 
+/*
+ * BLOCK, which has no slot, is in SLOT, which is above all that were used: after a
+ * restart, in ascending order.
+ */
+void nr_cache_restore(struct nr_cache_map *map, uint32_t slot, uint64_t block,
+		      enum nr_cache_state state);
+
 /* Throw out one block, by policy; false: none may go now. */
 bool nr_cache_evict(struct nr_cache_map *map);
 

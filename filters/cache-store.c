@@ -8,10 +8,15 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "filters/cache-file.h"
 #include "filters/cache.h"
+#include "filters/store-file.h"
+
+#define COMPARED_BLOCKS 64u /* after a restart, to see whether it is the same disk */
 
 static uint64_t store_bytes(const struct nr_cache *c)
 {
@@ -62,11 +67,221 @@ static int make_file(struct nr_layer *layer, struct nr_error *error)
 	return err;
 }
 
+/* A file that outlives the server (cache-file.h). */
+
+static uint8_t *get_pages(uint64_t bytes)
+{
+	return aligned_alloc(NR_STORE_HEAD_BYTES, bytes);
+}
+
+static int write_head(const struct nr_cache *c, bool in_use, uint32_t table_crc)
+{
+	struct nr_cache_file file = { .in_use = in_use,
+				      .block = c->block,
+				      .slots = c->map.slots,
+				      .size = c->size,
+				      .table_crc = table_crc };
+	uint8_t *head = get_pages(NR_STORE_HEAD_BYTES);
+	int err;
+
+	if (!head)
+		return -ENOMEM;
+	nr_cache_file_make_head(&file, head);
+	err = nr_store_write(c->fd, 0, head, NR_STORE_HEAD_BYTES);
+	if (!err && fdatasync(c->fd) < 0)
+		err = -errno;
+	free(head);
+	return err;
+}
+
+/* Is what is in SLOT what is below? */
+static int compare_slot(struct nr_layer *layer, uint32_t slot, uint8_t *memory,
+			struct nr_error *error)
+{
+	struct nr_cache *c = nr_cache_of(layer);
+	uint64_t offset = nr_cache_block_of(&c->map, slot) << c->shift;
+	int err = nr_store_read(c->fd, nr_cache_slot_offset(c, slot), memory, c->block);
+
+	if (err)
+		return nr_error_system(error, err, "%s", c->file);
+	err = nr_read_below(layer, offset, c->block, memory + c->block, error);
+	if (err)
+		return err;
+	return memcmp(memory, memory + c->block, c->block) ? -ESTALE : 0;
+}
+
+/*
+ * A few blocks from all over the cache against the disk: 0, -ESTALE when somebody has
+ * changed it, or another error.
+ */
+static int compare_some(struct nr_layer *layer, struct nr_error *error)
+{
+	struct nr_cache *c = nr_cache_of(layer);
+	uint32_t step = c->map.fresh / COMPARED_BLOCKS + 1;
+	uint8_t *memory = get_pages(2 * (uint64_t)c->block);
+	int err = memory ? 0 : nr_error_system(error, -ENOMEM, "%s", c->file);
+
+	for (uint32_t slot = 0; slot < c->map.fresh && !err; slot += step)
+		if (nr_cache_state_of(&c->map, slot) == NR_CACHE_CLEAN)
+			err = compare_slot(layer, slot, memory, error);
+	free(memory);
+	return err;
+}
+
+static int begin_empty(struct nr_layer *layer, const char *why, struct nr_error *error)
+{
+	struct nr_cache *c = nr_cache_of(layer);
+	uint32_t slots = c->map.slots;
+
+	nr_layer_log(layer, NR_LAYER_INFO, "%s: %s, the cache begins empty", c->file, why);
+	nr_cache_map_fini(&c->map);
+	if (nr_cache_map_init(&c->map, nr_policy_types[c->policy], slots))
+		return 0;
+	c->map.dirty_bits = NULL;
+	return nr_error_system(error, -ENOMEM, "what is cached where");
+}
+
+static int load_table(struct nr_layer *layer, const struct nr_cache_file *file,
+		      struct nr_error *error)
+{
+	struct nr_cache *c = nr_cache_of(layer);
+	uint64_t bytes = nr_cache_file_table_bytes(file->slots);
+	uint8_t *table = get_pages(bytes);
+	int err = table ? nr_store_read(c->fd, NR_STORE_HEAD_BYTES, table, bytes) : -ENOMEM;
+
+	if (err)
+		err = nr_error_system(error, err, "%s", c->file);
+	else
+		err = nr_cache_file_read_table(file, table, c->file, &c->map, error);
+	free(table);
+	return err;
+}
+
+/* What is there, if it is this disk's, still. */
+static int load(struct nr_layer *layer, const struct nr_cache_file *file, struct nr_error *error)
+{
+	struct nr_cache *c = nr_cache_of(layer);
+	bool changed = file->size != c->size;
+	int err = load_table(layer, file, error);
+
+	if (err)
+		return err;
+	if (!changed) {
+		err = compare_some(layer, error);
+		changed = err == -ESTALE;
+		if (err && !changed)
+			return err;
+	}
+	if (changed && c->map.dirty)
+		return nr_error_set(error, -ESTALE,
+				    "%s has %u blocks that are not written below, but the disk "
+				    "below has been changed; remove the file to give them up",
+				    c->file, c->map.dirty);
+	if (c->map.dirty && (layer->read_only || layer->below->traits.read_only))
+		return nr_error_set(error, -EROFS,
+				    "%s has %u blocks that are not written below, and the disk is "
+				    "read-only",
+				    c->file, c->map.dirty);
+	return changed ? begin_empty(layer, "the disk has been changed", error) : 0;
+}
+
+static int look_at_file(struct nr_layer *layer, uint64_t length, struct nr_error *error)
+{
+	struct nr_cache *c = nr_cache_of(layer);
+	uint8_t *head = get_pages(NR_STORE_HEAD_BYTES);
+	struct nr_cache_file file;
+	int err = head ? 0 : nr_error_system(error, -ENOMEM, "%s", c->file);
+
+	if (!err && length < NR_STORE_HEAD_BYTES)
+		err = nr_error_set(error, -EINVAL,
+				   "%s is not a cache of the filter cache; name another file, or "
+				   "one that does not exist",
+				   c->file);
+	if (!err) {
+		err = nr_store_read(c->fd, 0, head, NR_STORE_HEAD_BYTES);
+		if (err)
+			nr_error_system(error, err, "%s", c->file);
+	}
+	if (!err)
+		err = nr_cache_file_read_head(head, length, c->file, &file, error);
+	free(head);
+	if (err)
+		return err;
+	if (file.block != c->block || file.slots != c->map.slots)
+		return nr_error_set(
+			error, -EINVAL,
+			"%s has %" PRIu64 " blocks of %u bytes; use "
+			"cache-min-block-size=%u cache-max-size=%" PRIu64 ", or remove the file",
+			c->file, file.slots, file.block, file.block, file.slots * file.block);
+	if (file.in_use)
+		return begin_empty(layer, "the server that used it did not end in order", error);
+	return load(layer, &file, error);
+}
+
+static int open_file(struct nr_layer *layer, struct nr_error *error)
+{
+	struct nr_cache *c = nr_cache_of(layer);
+	uint64_t length;
+	int err = 0;
+
+	c->store_start = nr_cache_file_start(c->map.slots, c->block);
+	c->fd = nr_store_open(c->file, false, &length, error);
+	if (c->fd < 0)
+		return nr_error_prefix(error, "cache-file");
+	if (length)
+		err = look_at_file(layer, length, error);
+	else if (ftruncate(c->fd, (off_t)store_bytes(c)) < 0)
+		err = nr_error_system(error, -errno, "%s", c->file);
+	/* From here on it is ours, and what it said is no longer so. */
+	if (!err) {
+		err = write_head(c, true, 0);
+		if (err)
+			nr_error_system(error, err, "%s", c->file);
+	}
+	if (err)
+		nr_error_prefix(error, "cache-file");
+	else
+		err = open_descriptor(layer, error);
+	if (err)
+		(void)close(c->fd);
+	return err;
+}
+
+/* The table, then the head that says that it counts. */
+static void leave_file(struct nr_layer *layer)
+{
+	struct nr_cache *c = nr_cache_of(layer);
+	uint64_t bytes = nr_cache_file_table_bytes(c->map.slots);
+	uint8_t *table = get_pages(bytes);
+	int err = table ? 0 : -ENOMEM;
+
+	if (!err) {
+		nr_cache_file_make_table(&c->map, table);
+		err = nr_store_write(c->fd, NR_STORE_HEAD_BYTES, table, bytes);
+	}
+	if (!err && fdatasync(c->fd) < 0)
+		err = -errno;
+	if (!err)
+		err = write_head(c, false, nr_store_crc(0, table, bytes));
+	free(table);
+	if (err)
+		nr_layer_log(layer, NR_LAYER_ERROR, "%s: %s; it will begin empty", c->file,
+			     strerror(-err));
+	else if (c->map.dirty)
+		nr_layer_log(layer, NR_LAYER_WARNING,
+			     "%s: %u blocks could not be written below and are kept", c->file,
+			     c->map.dirty);
+}
+
+/* Slots. */
+
 int nr_cache_store_open(struct nr_layer *layer, struct nr_error *error)
 {
 	struct nr_cache *c = nr_cache_of(layer);
 
 	c->fd = -1;
+	if (c->file)
+		return open_file(layer, error);
 	if (c->directory)
 		return make_file(layer, error);
 	return open_memory(layer, error);
@@ -77,7 +292,9 @@ void nr_cache_store_close(struct nr_layer *layer)
 	struct nr_cache *c = nr_cache_of(layer);
 
 	nr_substack_close(c->store);
-	if (c->map.dirty)
+	if (c->file)
+		leave_file(layer);
+	else if (c->map.dirty)
 		nr_layer_log(layer, NR_LAYER_ERROR,
 			     "%u blocks could not be written below and are lost", c->map.dirty);
 	if (c->fd >= 0)

@@ -112,6 +112,15 @@ static const struct nr_param params[] = {
 	  .help = "Keep the blocks in a file here, without a name",
 	  .manual = "The folder for the file that has the blocks.  The file has no name and is\n"
 		    "gone when the export is closed.  The default is to keep them in memory." },
+	{ .name = "cache-file",
+	  .type = NR_PARAM_PATH,
+	  .flags = NR_PARAM_WRITTEN | NR_PARAM_MADE,
+	  .offset = offsetof(struct nr_cache, file),
+	  .value = "PATH",
+	  .help = "Keep the blocks in this file, also from one server to the next",
+	  .manual = "The file for the blocks, which is made if it does not exist.  When the\n"
+		    "export is opened again they are there, if the server ended in order and\n"
+		    "the disk is still the same.  One export may use it at a time." },
 	{ .name = NULL },
 };
 
@@ -120,6 +129,10 @@ static int check(struct nr_layer *layer, struct nr_error *error)
 	const struct nr_cache *c = nr_cache_of(layer);
 	const char *text = c->on_read_text;
 
+	if (c->directory && c->file)
+		return nr_error_set(
+			error, -EINVAL,
+			"cache-dir and cache-file exclude each other; give one of them");
 	if (!nr_is_power_of_2(c->block_size))
 		return nr_error_set(error, -EINVAL,
 				    "cache-min-block-size: %" PRIu64

@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+#
+# --filter=cache: what reaches the disk and when, files of a cache that outlive the
+# server, and files that are refused and left as they are.
+
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/../lib.sh"
+need qemu-io nbdcopy
+
+MIB=1048576
+
+io() {
+	qemu-io -f raw "$URI" "${@/#/-c}" >>"$WORK/io.log" || fail "qemu-io $*"
+}
+
+# has PATTERN OFFSET: the disk's file holds 64 KiB of it there.
+has() {
+	qemu-io -f raw -r -U "$DISK/disk" -c "read -P $1 $2 64k" >>"$WORK/io.log" 2>&1
+}
+
+new_disk() {
+	rm -f "$DISK/disk"
+	truncate -s $((16 * MIB)) "$DISK/disk"
+}
+
+# How much was read from the disk, of a server that has ended.
+read_below() {
+	sed -n 's/^read: .* s, \([0-9.]* [A-Za-z]*\)$/\1/p' "$WORK/below" | grep . || echo nothing
+}
+
+note "in the background, when it is old enough"
+new_disk
+start_server --filter=cache file "$DISK/disk" cache-dirty-age=1
+qemu-io -f raw "$URI" -c 'write -P 7 0 64k' -c 'sleep 20000' >/dev/null &
+client=$!
+until_true 15 has 7 0 || fail "nobody wrote it back"
+kill "$client"
+wait "$client" || true
+stop_server
+
+note "when the clients have gone, and when the server ends"
+new_disk
+start_server --filter=cache file "$DISK/disk" cache-dirty-age=3600
+# Without the flush that qemu-io sends at the end.
+qemu-io -f raw --cache=unsafe "$URI" -c 'write -P 8 0 64k' >/dev/null
+until_true 15 has 8 0 || fail "nobody wrote it back"
+stop_server
+new_disk
+start_server --filter=cache file "$DISK/disk" cache=unsafe cache-dir="$DISK"
+qemu-io -f raw --cache=unsafe "$URI" -c 'write -P 9 1M 64k' >/dev/null
+stop_server
+has 9 1M || fail "the server ended without writing it back"
+
+note "what was read is there after a restart, and the disk is hardly asked"
+random_file "$DISK/disk" $((16 * MIB))
+for round in 1 2; do
+	start_server --filter=cache --filter=stats file "$DISK/disk" statsfile="$WORK/below" \
+		cache-on-read=true cache-file="$DISK/kept" cache-max-size=32M
+	nbdcopy "$URI" "$WORK/copy"
+	same_bytes "$DISK/disk" "$WORK/copy"
+	stop_server
+	# The second time: 64 blocks, to see that it is the same disk.
+	[ "$round" -eq 1 ] || equal "what was read" "$(read_below)" "256.00 KiB"
+done
+
+note "a disk that was changed meanwhile is read anew"
+random_file "$DISK/disk" $((16 * MIB))
+start_server --filter=cache file "$DISK/disk" cache-on-read=true cache-file="$DISK/kept" \
+	cache-max-size=32M
+nbdcopy "$URI" "$WORK/copy"
+same_bytes "$DISK/disk" "$WORK/copy"
+grep -q 'begins empty' "$LOG" || fail "the log says nothing of it"
+
+note "two servers on one file"
+fails timeout 10 "$NBDRING" -f -U "$WORK/other" --filter=cache file "$DISK/disk" \
+	cache-file="$DISK/kept" cache-max-size=32M >"$WORK/refused" 2>&1
+grep -q 'is in use' "$WORK/refused" || fail "$(cat "$WORK/refused")"
+
+note "a server that is killed loses nothing that was flushed, and the next begins empty"
+io 'write -P 5 0 1M' flush 'write -P 6 0 64k' 'write -P 6 2M 1M'
+qemu-io -f raw "$URI" -c 'write -P 1 4M 4M' -c flush -c 'write -P 2 4M 4M' -c 'sleep 20000' \
+	>/dev/null &
+client=$!
+written() {
+	qemu-io -f raw -r -U "$DISK/disk" -c 'read -P 1 4M 4M' >/dev/null 2>&1 ||
+		qemu-io -f raw -r -U "$DISK/disk" -c 'read -P 2 4M 4M' >/dev/null 2>&1
+}
+until_true 15 written || fail "the flush did nothing"
+kill -KILL "$PID"
+wait "$PID" || true
+wait "$client" || true
+start_server --filter=cache file "$DISK/disk" cache-file="$DISK/kept" cache-max-size=32M
+grep -q 'did not end in order' "$LOG" || fail "the log says nothing of it"
+io 'read -P 6 0 64k' 'read -P 5 64k 960k' 'read -P 6 2M 1M'
+stop_server
+
+note "what cannot be written below at the end is kept in the file, and written the next time"
+rm "$DISK/kept"
+new_disk
+touch "$WORK/fail"
+start_server --filter=cache --filter=error file "$DISK/disk" cache-file="$DISK/kept" \
+	cache-max-size=32M error-pwrite-rate=100% error-file="$WORK/fail"
+qemu-io -f raw --cache=unsafe "$URI" -c 'write -P 4 3M 64k' >/dev/null
+kill "$PID"
+expect_end "$PID" 1
+grep -q 'are kept' "$LOG" || fail "the log says nothing of it"
+start_server --filter=cache file "$DISK/disk" cache-file="$DISK/kept" cache-max-size=32M
+io 'read -P 4 3M 64k' flush
+has 4 3M || fail "it was not written"
+stop_server
+
+# refused PHRASE PARAMETER...: the server does not start, says so, and the file is as it was.
+refused() {
+	local phrase=$1
+	shift
+
+	cp "$DISK/bad" "$WORK/was"
+	fails timeout 10 "$NBDRING" -f -U "$WORK/other" --filter=cache file "$DISK/disk" \
+		cache-file="$DISK/bad" "$@" >"$WORK/refused" 2>&1
+	grep -qF -- "$phrase" "$WORK/refused" || fail "not '$phrase': $(cat "$WORK/refused")"
+	equal "lines of the refusal" "$(wc -l <"$WORK/refused")" 1
+	same_bytes "$DISK/bad" "$WORK/was"
+}
+
+# overwrite OFFSET BYTES
+overwrite() {
+	printf '%b' "$2" | dd of="$DISK/bad" bs=1 seek="$1" conv=notrunc status=none
+}
+
+note "files that are refused"
+echo hello >"$DISK/bad"
+refused 'is not a cache' cache-max-size=32M
+random_file "$DISK/bad" 100000
+refused 'is not a cache' cache-max-size=32M
+cp "$DISK/kept" "$DISK/bad"
+refused 'cache-max-size=33554432' cache-max-size=16M
+refused 'cache-min-block-size=4096' cache-max-size=32M cache-min-block-size=16k
+truncate -s -4096 "$DISK/bad"
+refused 'damaged' cache-max-size=32M
+cp "$DISK/kept" "$DISK/bad"
+overwrite 8 '\x02'
+refused 'version 2' cache-max-size=32M
+cp "$DISK/kept" "$DISK/bad"
+overwrite 30 '\x02'
+refused 'damaged' cache-max-size=32M
+cp "$DISK/kept" "$DISK/bad"
+overwrite 4100 '\x02'
+refused 'damaged' cache-max-size=32M
+fails timeout 10 "$NBDRING" -f -U "$WORK/other" --filter=cache memory 1M cache-file="$DISK/bad" \
+	cache-dir="$DISK" >"$WORK/refused" 2>&1
+grep -q 'exclude each other' "$WORK/refused" || fail "$(cat "$WORK/refused")"
