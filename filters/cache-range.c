@@ -91,14 +91,14 @@ void nr_cache_leave_range(struct nr_layer *layer, struct nr_request *req)
 	nr_cache_wake(layer, range->first);
 }
 
-/* Does REQ decide about all of BLOCK? */
-static bool covers(const struct nr_cache *c, const struct nr_request *req, uint64_t block)
+/*
+ * Is BLOCK behind the new end?  Zero and trim do not decide like that about what is dirty:
+ * they may be refused or fail, and a trim may do nothing; then what was there before the
+ * block was written would be read again.
+ */
+static bool is_cut_off(const struct nr_cache *c, const struct nr_request *req, uint64_t block)
 {
-	uint64_t start = block << c->shift;
-
-	if (req->operation == NR_RESIZE)
-		return start >= req->offset;
-	return start >= req->offset && start + c->block <= req->offset + req->length;
+	return req->operation == NR_RESIZE && block << c->shift >= req->offset;
 }
 
 /* False: REQ waits, or is finished. */
@@ -117,7 +117,7 @@ static bool settle_slot(struct nr_layer *layer, struct nr_request *req, uint32_t
 		nr_cache_wait_for_job(layer, req);
 		return false;
 	}
-	if (state == NR_CACHE_DIRTY && !(s->drops && covers(c, req, block))) {
+	if (state == NR_CACHE_DIRTY && !(s->drops && is_cut_off(c, req, block))) {
 		if (c->failures > s->failures)
 			nr_cache_finish(layer, req, c->error);
 		else if (nr_cache_write_back(layer, req, slot))

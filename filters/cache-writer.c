@@ -170,6 +170,18 @@ static void end_job(struct nr_layer *layer, struct nr_cache_job *job)
 		nr_cache_writer_turn(layer);
 }
 
+static void wait_for_memory(struct nr_layer *layer, struct nr_cache_job *job)
+{
+	struct nr_cache_state_of_request *s = nr_scratch(layer, job->carrier);
+
+	if (s->retries++ < NR_CACHE_RETRIES) {
+		nr_sleep(layer, job->carrier, NR_CACHE_RETRY_NS);
+		return;
+	}
+	job->error = -ENOMEM;
+	end_job(layer, job);
+}
+
 static void write_piece(struct nr_layer *layer, struct nr_cache_job *job)
 {
 	struct nr_cache *c = nr_cache_of(layer);
@@ -179,8 +191,7 @@ static void write_piece(struct nr_layer *layer, struct nr_cache_job *job)
 					    (job->first << c->shift) + job->written, piece);
 
 	if (!child) {
-		job->error = -ENOMEM;
-		end_job(layer, job);
+		wait_for_memory(layer, job);
 		return;
 	}
 	child->segments[0] = (struct nr_segment){ job->data + job->written, piece, NULL };
@@ -190,13 +201,21 @@ static void write_piece(struct nr_layer *layer, struct nr_cache_job *job)
 	nr_pass(layer, child);
 }
 
-/* The slots of the run, a child for each piece that lies in one piece in the store. */
+void nr_cache_job_go_on(struct nr_layer *layer, struct nr_request *carrier)
+{
+	write_piece(layer, job_of(layer, carrier));
+}
+
+/*
+ * The slots of the run, a child for each piece that lies in one piece in the store.  The
+ * run becomes as short as there is memory for.
+ */
 static void read_run(struct nr_layer *layer, struct nr_cache_job *job)
 {
 	struct nr_cache *c = nr_cache_of(layer);
 	uint32_t most = nr_substack_traits(c->store)->block_max >> c->shift, i = 0;
 
-	while (i < job->count && !job->error) {
+	while (i < job->count) {
 		uint32_t slot = nr_cache_find(&c->map, job->first + i), count = 1;
 		struct nr_request *child;
 
@@ -205,12 +224,12 @@ static void read_run(struct nr_layer *layer, struct nr_cache_job *job)
 			count++;
 		child = nr_child_in(layer, c->store, job->carrier, NR_READ,
 				    nr_cache_slot_offset(c, slot), (uint64_t)count << c->shift);
-		if (child) {
-			job->under_way++;
-			nr_enter(c->store, child);
-		} else {
-			job->error = -ENOMEM;
+		if (!child) {
+			job->count = i;
+			return;
 		}
+		job->under_way++;
+		nr_enter(c->store, child);
 		i += count;
 	}
 }
@@ -235,8 +254,11 @@ bool nr_cache_write_back(struct nr_layer *layer, struct nr_request *parent, uint
 	assert(nr_cache_state_of(&c->map, slot) == NR_CACHE_DIRTY);
 	if (!carrier)
 		return false;
+	/* What others have written is not given up when this client goes. */
+	carrier->session = NULL;
 	s = nr_scratch(layer, carrier);
 	s->stage = NR_STAGE_JOB;
+	s->retries = 0;
 	job = &s->run;
 	*job = (struct nr_cache_job){ .carrier = carrier };
 	find_run(layer, job, nr_cache_block_of(&c->map, slot));
@@ -491,7 +513,9 @@ void nr_cache_flush(struct nr_layer *layer, struct nr_request *req)
 			nr_cache_retry(layer, req);
 			return;
 		}
-		s->cursor++; /* WRITING: what is written is new enough */
+		/* Of a run that became short it may not be part: then it is DIRTY still. */
+		if (state == NR_CACHE_WRITING)
+			s->cursor++; /* what is written is new enough */
 	}
 	s->job = nr_max(s->job, c->job_number);
 	if (c->oldest && c->oldest->number <= s->job)

@@ -392,8 +392,10 @@ void nr_cache_step(struct nr_layer *layer, struct nr_request *req)
 	case NR_STAGE_FLUSH:
 		nr_cache_flush(layer, req);
 		break;
-	case NR_STAGE_BELOW: /* it goes on by itself */
 	case NR_STAGE_JOB:
+		nr_cache_job_go_on(layer, req);
+		break;
+	case NR_STAGE_BELOW: /* it goes on by itself */
 	case NR_STAGE_PASS:
 		break;
 	}

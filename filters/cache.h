@@ -268,6 +268,8 @@ void nr_cache_settled(struct nr_layer *layer, struct nr_request *req);
 bool nr_cache_write_back(struct nr_layer *layer, struct nr_request *parent, uint32_t slot);
 void nr_cache_wait_for_job(struct nr_layer *layer, struct nr_request *req);
 void nr_cache_job_child(struct nr_layer *layer, struct nr_request *child);
+/* A job that had no memory tries again. */
+void nr_cache_job_go_on(struct nr_layer *layer, struct nr_request *carrier);
 void nr_cache_flush(struct nr_layer *layer, struct nr_request *req);
 /* Something became dirty. */
 void nr_cache_pump(struct nr_layer *layer, struct nr_worker *worker);

@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backends/backends.h"
@@ -87,6 +88,11 @@ static const struct sim_layer_choice choices[] = {
 	{ &nr_noextents_type, { { NULL, NULL } }, 0 },
 	{ &nr_swab_type, { { "swab-bits", "64" } }, 1 },
 	{ &nr_offset_type, { { "offset", "8192" } }, 1 },
+	{ &nr_cache_type, { { "cache-max-size", "64k" }, { "cache-on-read", "true" } }, 2 },
+	{ &nr_cache_type, { { "cache-max-size", "256k" }, { "cache-dirty-age", "1" } }, 2 },
+	{ &nr_cache_type,
+	  { { "cache", "writethrough" }, { "cache-max-size", "64k" }, { "cache-on-read", "true" } },
+	  3 },
 };
 
 #define CHOICES (sizeof(choices) / sizeof(choices[0]))
@@ -121,6 +127,47 @@ static void choose_backend(struct sim_run *run)
 	}
 }
 
+/*
+ * Stacks within stacks: there is one, the store of `cache`, "memory SIZE".
+ */
+
+struct nr_plan_memory {
+	struct nr_plan_layer layer;
+	struct nr_setting setting;
+	char size[32];
+};
+
+static int parse_store(const char *words, struct nr_plan *plan, struct nr_plan_memory **out,
+		       struct nr_error *error)
+{
+	struct nr_plan_memory *memory = calloc(1, sizeof(*memory));
+
+	assert(memory);
+	assert(sscanf(words, "memory %31s", memory->size) == 1);
+	memory->setting = (struct nr_setting){ "size", memory->size };
+	memory->layer = (struct nr_plan_layer){ &nr_memory_type, &memory->setting, 1 };
+	plan->layers = &memory->layer;
+	plan->layer_count = 1;
+	*out = memory;
+	return 0;
+}
+
+static void forget_store(struct nr_plan_memory *memory)
+{
+	free(memory);
+}
+
+static const struct nr_surroundings surroundings = { .parse = parse_store, .forget = forget_store };
+
+/*
+ * What is acknowledged and not flushed is lost when the disk refuses it to the end: only
+ * for disks that do not.
+ */
+static bool writes_back(const struct sim_layer_choice *choice)
+{
+	return choice->type == &nr_cache_type && strcmp(choice->setting[0].name, "cache") != 0;
+}
+
 static void choose_filters(struct sim_run *run)
 {
 	size_t count = sim_one_in(3) ? 0 : sim_between(1, 4);
@@ -128,6 +175,8 @@ static void choose_filters(struct sim_run *run)
 	for (size_t i = 1; i <= count; i++) {
 		const struct sim_layer_choice *choice = &choices[sim_below(CHOICES)];
 
+		if (writes_back(choice) && run->faulty)
+			choice = &choices[0];
 		set_layer(run, i, choice->type, choice->setting, choice->settings);
 		if (choice->setting[0].value &&
 		    strcmp(choice->setting[0].value, "connections") == 0)
@@ -176,6 +225,7 @@ void sim_choose_run(struct sim_run *run)
 	run->plan.layers = run->layer;
 	run->plan.worker_count = run->workers;
 	run->plan.aligner = &nr_blocksize_type;
+	run->plan.surroundings = &surroundings;
 	for (unsigned i = 0; i < SIM_DISKS_MAX; i++)
 		sim_disk_name(run->disk[i], i);
 	make_possible(run);

@@ -99,7 +99,8 @@ static void carry_out(struct nr_layer *layer, struct nr_request *req)
 		LAYER_CHECK(nr_answer_data(req, at, req->length, &owners[disk - cache_disk]));
 	} else if (req->operation == NR_WRITE) {
 		nr_request_copy_out(req, 0, req->length, at);
-	} else if (req->operation == NR_ZERO || req->operation == NR_TRIM) {
+	} else if (req->operation == NR_ZERO ||
+		   (req->operation == NR_TRIM && !disk->trims_nothing)) {
 		memset(at, 0, req->length);
 	} else if (req->operation == NR_EXTENTS) {
 		nr_extents_add(req->extents, req->length, NR_EXTENT_HOLE | NR_EXTENT_ZERO);

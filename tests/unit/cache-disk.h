@@ -19,7 +19,8 @@ struct cache_disk {
 	uint64_t size;
 	bool holds;                   /* requests wait for cache_disk_let_go */
 	int fail[NR_OPERATION_COUNT]; /* 0, or the error of every such request */
-	uint64_t fail_after;          /* so many more go well, then `fail` counts */
+	bool trims_nothing;
+	uint64_t fail_after; /* so many more go well, then `fail` counts */
 	unsigned count[NR_OPERATION_COUNT];
 	uint64_t bytes[NR_OPERATION_COUNT];
 	unsigned held;

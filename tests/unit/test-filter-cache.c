@@ -307,7 +307,7 @@ static void test_extents_show_what_is_dirty_as_data(void **state)
 	layer_test_close(t);
 }
 
-static void test_zeroes_and_trims_drop_what_is_dirty_and_keep_its_neighbours(void **state)
+static void test_zeroes_keep_their_neighbours_that_are_dirty(void **state)
 {
 	struct layer_test *t = open_cache("");
 	struct layer_client *c = layer_client(t, 0);
@@ -320,6 +320,22 @@ static void test_zeroes_and_trims_drop_what_is_dirty_and_keep_its_neighbours(voi
 	assert_int_equal(layer_flush(c), 0);
 	for (unsigned i = 0; i < 8 * BLOCK; i++)
 		assert_int_equal(below->memory[i], i >= BLOCK + 100 && i < 5 * BLOCK + 100 ? 0 : 7);
+	layer_test_close(t);
+}
+
+/* What is dirty is not lost with a zero that is refused, or a trim that does nothing. */
+static void test_a_refused_zero_changes_nothing(void **state)
+{
+	struct layer_test *t = open_cache("");
+	struct layer_client *c = layer_client(t, 0);
+
+	assert_int_equal(layer_fill(c, 0, 8 * BLOCK, 7), 0);
+	below->fail[NR_ZERO] = -ENOTSUP;
+	assert_int_equal(layer_zero(c, 0, 4 * BLOCK, NR_FAST_ZERO), -ENOTSUP);
+	assert_true(layer_is(c, 0, 8 * BLOCK, 7));
+	below->trims_nothing = true;
+	assert_int_equal(layer_trim(c, 4 * BLOCK, 4 * BLOCK, 0), 0);
+	assert_true(layer_is(c, 0, 8 * BLOCK, 7));
 	layer_test_close(t);
 }
 
@@ -614,7 +630,8 @@ int main(void)
 		cmocka_unit_test(test_a_full_store_is_passed_by),
 		cmocka_unit_test(test_a_store_that_cannot_be_read_is_passed_by_when_it_is_clean),
 		cmocka_unit_test(test_extents_show_what_is_dirty_as_data),
-		cmocka_unit_test(test_zeroes_and_trims_drop_what_is_dirty_and_keep_its_neighbours),
+		cmocka_unit_test(test_zeroes_keep_their_neighbours_that_are_dirty),
+		cmocka_unit_test(test_a_refused_zero_changes_nothing),
 		cmocka_unit_test(test_a_disk_that_shrinks_and_grows_has_no_old_blocks),
 		cmocka_unit_test(test_a_slot_is_not_another_blocks_while_an_answer_lies_in_it),
 		cmocka_unit_test(test_parameters_that_cannot_be),
