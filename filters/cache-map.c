@@ -224,6 +224,8 @@ static void count_dirty(struct nr_cache_map *map, uint32_t slot, bool before, bo
 		return;
 	map->dirty_bits[slot / 64] ^= bit;
 	map->dirty = now ? map->dirty + 1 : map->dirty - 1;
+	if (map->dirty > map->dirty_most)
+		map->dirty_most = map->dirty;
 }
 
 void nr_cache_set(struct nr_cache_map *map, uint32_t slot, enum nr_cache_state state)

@@ -61,7 +61,8 @@ struct nr_cache_map {
 	uint32_t *hash;       /* slot + 1; 0: nothing */
 	uint64_t *dirty_bits; /* DIRTY, WRITING, DIRTY_AGAIN */
 	struct nr_policy policy;
-	uint64_t evictions; /* a counter */
+	uint64_t evictions; /* counters */
+	uint32_t dirty_most;
 };
 
 bool nr_cache_map_init(struct nr_cache_map *map, const struct nr_policy_type *policy,

@@ -13,9 +13,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "filters/filters.h"
 #include "filters/flagfile.h"
+#include "filters/output.h"
 
 #define SIZE_DEFAULT (UINT64_C(1) << 30)
 #define SLOTS_MIN 8u
@@ -121,6 +123,15 @@ static const struct nr_param params[] = {
 	  .manual = "The file for the blocks, which is made if it does not exist.  When the\n"
 		    "export is opened again they are there, if the server ended in order and\n"
 		    "the disk is still the same.  One export may use it at a time." },
+	{ .name = "cache-status",
+	  .type = NR_PARAM_PATH,
+	  .flags = NR_PARAM_WRITTEN | NR_PARAM_MADE,
+	  .offset = offsetof(struct nr_cache, status),
+	  .value = "FILE",
+	  .help = "Write figures of the cache to this file at the end",
+	  .manual = "The file that figures are written to when the export is closed: a line of\n"
+		    "JSON for each export, with how many blocks were found in the cache and how\n"
+		    "many were not, how many were thrown out, written back and are dirty." },
 	{ .name = NULL },
 };
 
@@ -166,38 +177,90 @@ static void set_sizes(struct nr_layer *layer)
 	c->dirty_begin = c->dirty_limit / 2;
 }
 
+static int open_files(struct nr_layer *layer, struct nr_error *error)
+{
+	struct nr_cache *c = nr_cache_of(layer);
+
+	c->on_read = strcmp(c->on_read_text, "true") == 0;
+	c->status_fd = -1;
+	if (c->on_read_text[0] == '/') {
+		c->on_read_flag = nr_flagfile_watch(c->on_read_text, error);
+		if (!c->on_read_flag)
+			return error ? error->code : -ENOMEM;
+	}
+	if (!c->status)
+		return 0;
+	c->status_fd = nr_output_open(c->status, false, error);
+	return c->status_fd < 0 ? nr_error_prefix(error, "cache-status") : 0;
+}
+
+static void close_files(struct nr_cache *c)
+{
+	nr_flagfile_unwatch(c->on_read_flag);
+	if (c->status_fd >= 0)
+		(void)close(c->status_fd);
+}
+
 static int cache_open(struct nr_layer *layer, struct nr_error *error)
 {
 	struct nr_cache *c = nr_cache_of(layer);
 	int err;
 
 	set_sizes(layer);
-	c->on_read = strcmp(c->on_read_text, "true") == 0;
-	if (c->on_read_text[0] == '/') {
-		c->on_read_flag = nr_flagfile_watch(c->on_read_text, error);
-		if (!c->on_read_flag)
-			return error ? error->code : -ENOMEM;
-	}
-	if (!nr_cache_map_init(&c->map, nr_policy_types[c->policy], c->map.slots)) {
-		nr_flagfile_unwatch(c->on_read_flag);
-		return nr_error_system(error, -ENOMEM, "what is cached where");
+	err = open_files(layer, error);
+	if (!err && !nr_cache_map_init(&c->map, nr_policy_types[c->policy], c->map.slots))
+		err = nr_error_system(error, -ENOMEM, "what is cached where");
+	if (err) {
+		close_files(c);
+		return err;
 	}
 	err = nr_cache_store_open(layer, error);
 	if (err) {
 		nr_cache_map_fini(&c->map);
-		nr_flagfile_unwatch(c->on_read_flag);
+		close_files(c);
 	}
 	return err;
+}
+
+/* Figures, at the end. */
+static void write_status(struct nr_layer *layer)
+{
+	struct nr_cache *c = nr_cache_of(layer);
+	const struct nr_cache_figures *f = &c->figures;
+	uint64_t reads = f->hits + f->misses;
+	struct nr_text text = { 0 };
+	int err;
+
+	nr_text_add(&text, "{\"export\":");
+	nr_text_add_json(&text, layer->export_name);
+	nr_text_add(
+		&text,
+		",\"policy\":\"%s\",\"block_bytes\":%u,\"slots\":%u,\"used\":%u,"
+		"\"dirty\":%u,\"dirty_bytes\":%" PRIu64 ",\"dirty_most\":%u,"
+		"\"hits\":%" PRIu64 ",\"misses\":%" PRIu64 ",\"hit_ratio\":%.4f,"
+		"\"filled\":%" PRIu64 ",\"bypassed\":%" PRIu64 ",\"stored\":%" PRIu64 ","
+		"\"evictions\":%" PRIu64 ",\"written_back\":%" PRIu64 ",\"write_requests\":%" PRIu64
+		",\"failed_jobs\":%" PRIu64 ",\"store_errors\":%" PRIu64 "}\n",
+		c->map.policy.type->name, c->block, c->map.slots, c->map.used, c->map.dirty,
+		(uint64_t)c->map.dirty << c->shift, c->map.dirty_most, f->hits, f->misses,
+		reads ? (double)f->hits / (double)reads : 0.0, f->filled, f->bypassed, f->stored,
+		c->map.evictions, f->written_back, f->jobs, c->failures, f->store_errors);
+	err = text.failed ? -ENOMEM : nr_output_write(c->status_fd, text.data, text.used);
+	if (err)
+		nr_layer_log(layer, NR_LAYER_ERROR, "%s: %s", c->status, strerror(-err));
+	nr_text_free(&text);
 }
 
 static void cache_close(struct nr_layer *layer)
 {
 	struct nr_cache *c = nr_cache_of(layer);
 
+	if (c->status)
+		write_status(layer);
 	nr_cache_store_close(layer);
 	nr_cache_map_fini(&c->map);
 	nr_cache_free_leases(c);
-	nr_flagfile_unwatch(c->on_read_flag);
+	close_files(c);
 }
 
 static int describe(struct nr_layer *layer, struct nr_traits *t, struct nr_error *error)

@@ -156,6 +156,7 @@ struct nr_cache {
 	struct nr_flagfile *on_read_flag;  /* NULL: on_read says */
 	bool lends;                        /* the store's answers lie in the slots */
 	int fd;                            /* of the store's file; -1 */
+	int status_fd;                     /* -1: none */
 	uint32_t dirty_limit, dirty_begin; /* slots: never more; beyond, they are written back */
 	uint32_t becoming;                 /* slots that may be dirty soon */
 	uint32_t writing;                  /* slots in jobs */

@@ -63,6 +63,17 @@ for round in 1 2; do
 	[ "$round" -eq 1 ] || equal "what was read" "$(read_below)" "256.00 KiB"
 done
 
+note "what it says of itself"
+start_server --filter=cache memory 16M cache-max-size=1M cache-on-read=true cache-policy=lru \
+	cache-status="$WORK/status"
+io 'read 0 64k' 'read 0 64k' 'read 0 512k' 'read 512k 512k' 'read 1M 512k' 'read 1536k 512k' \
+	'write 0 16k' flush
+stop_server
+for figure in '"hits":32,' '"misses":512,' '"evictions":260,' '"written_back":4,' '"dirty_bytes":0,' \
+	'"dirty_most":4,' '"policy":"lru"'; do
+	grep -qF "$figure" "$WORK/status" || fail "not $figure: $(cat "$WORK/status")"
+done
+
 note "a disk that was changed meanwhile is read anew"
 random_file "$DISK/disk" $((16 * MIB))
 start_server --filter=cache file "$DISK/disk" cache-on-read=true cache-file="$DISK/kept" \
