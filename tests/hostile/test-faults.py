@@ -356,6 +356,79 @@ class BadDisk(FaultCase):
         self.check_all(server, [low, high], path)
 
 
+class Cached(FaultCase):
+    """The filter cache, which may lose only what was not flushed."""
+
+    CACHE = ("cache-max-size=1M", "cache-on-read=true")
+
+    def work(self, server, path, before=None, tolerate=()):
+        """Verifiers for a while, and then every byte, also below."""
+        verifiers = self.verifiers(server, tolerate=tolerate)
+        for verifier in verifiers:
+            verifier.go_on(500)
+        if before:
+            before(verifiers)
+        for verifier in verifiers:
+            verifier.go_on(500)
+            verifier.stop()
+        self.check_all(server, verifiers, path)
+
+    def test_more_is_written_than_fits(self):
+        """Blocks are thrown out and written back all the time, with each policy and mode."""
+        for mode in (("cache-policy=lru",), ("cache-policy=arc", "cache-dirty-max=10"),
+                     ("cache-policy=s3-fifo", "cache-min-block-size=16k"),
+                     ("cache=writethrough",), (f"cache-dir={self.directory}",)):
+            with self.subTest(mode):
+                path = self.file(64 * MIB)
+                self.work(self.serve("--filter=cache", "file", path, *self.CACHE, *mode), path)
+
+    def test_killed_with_a_file_of_its_own(self):
+        """kill -9: each block that was flushed, or written with FUA, is below."""
+        path, kept = self.file(64 * MIB), self.directory / "kept"
+        for _ in range(scaled(3)):
+            server = self.serve("--filter=cache", "file", path, *self.CACHE, f"cache-file={kept}")
+            with server.connect() as client:
+                client.negotiate()
+                for index in range(64):
+                    client.call(Cmd.WRITE, index * 8192, payload=content(index, 1, 8192))
+                self.assertEqual(0, client.call(Cmd.FLUSH).error)
+                for index in range(64):
+                    client.submit(Cmd.WRITE, index * 8192, payload=content(index, 2, 8192))
+                server.process.send_signal(signal.SIGKILL)
+                server.process.wait()
+            with path.open("rb") as file:
+                for index in range(64):
+                    found = file.read(8192)
+                    for at in (0, 4096):    # a block of the cache is written at once
+                        self.assertIn(found[at:at + 4096],
+                                      [content(index, version, 8192)[at:at + 4096]
+                                       for version in (1, 2)])
+
+    def test_the_store_has_no_room(self):
+        """ENOSPC in the store is nobody's business but the cache's."""
+        place = self.small_ext4(8 * MIB)
+        (place / "filler").write_bytes(os.urandom(5 * MIB))
+        path = self.file(64 * MIB)
+        server = self.serve("--filter=cache", "file", path, "cache-max-size=16M",
+                            "cache-on-read=true", f"cache-dir={place}")
+        self.work(server, path)
+
+    def test_a_slow_disk_that_fails_now_and_then(self):
+        """Writes that fail below reach the next flush; what was written is kept."""
+        path, switch = self.file(64 * MIB), self.directory / "fail"
+        server = self.serve("--filter=cache", "--filter=error", "--filter=delay", "file", path,
+                            "cache-max-size=32M", "cache-dirty-max=90", "cache-dirty-age=1",
+                            "error-pwrite-rate=20%", f"error-file={switch}", "wdelay=2ms")
+
+        def fail_for_a_while(verifiers):
+            switch.touch()
+            for verifier in verifiers:
+                verifier.go_on(500)
+            switch.unlink()
+
+        self.work(server, path, fail_for_a_while, tolerate=(Err.EIO,))
+
+
 class Stalls(FaultCase):
     """The disk takes its time."""
 
