@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "backends/blocking.h"
@@ -17,8 +18,6 @@
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S UINT64_C(1000000000)
 #define WAIT_STEP_MS 100u /* between attempts at the start */
-
-static const char *const contexts[] = { NBD_BASE_ALLOCATION };
 
 /* ---- the remote -------------------------------------------------------- */
 
@@ -188,13 +187,53 @@ static bool may_pass(int err)
 	       err != -EACCES;
 }
 
+/* ---- metadata contexts ------------------------------------------------- */
+
+static void forget_contexts(struct nr_nbd *nbd)
+{
+	while (nbd->wished_count > 1)
+		free((char *)(uintptr_t)nbd->wished[--nbd->wished_count]);
+	nbd->wished[0] = NBD_BASE_ALLOCATION;
+	nbd->wished_count = 1;
+	nbd->context_count = 0;
+}
+
+/* The remote has a context NAME: it is asked for with base:allocation. */
+static bool found_context(void *context, const char *name)
+{
+	struct nr_nbd *nbd = context;
+	const char *copy = nbd->wished_count < NR_CONTEXTS_MAX ? strdup(name) : NULL;
+
+	if (copy)
+		nbd->wished[nbd->wished_count++] = copy;
+	return copy;
+}
+
+/* What has been granted on the first connection is offered, and asked for on all others. */
+static void settle_contexts(struct nr_nbd *nbd)
+{
+	struct nr_client_wish *wish = &nbd->settings.call.wish;
+
+	for (unsigned i = 1; i < nbd->wished_count; i++) {
+		if (!(nbd->agreement.contexts & 1u << i))
+			continue;
+		nbd->contexts[nbd->context_count] = nbd->wished[i];
+		nbd->context_index[++nbd->context_count] = (uint8_t)i;
+	}
+	wish->context_count = nbd->wished_count;
+	wish->found = NULL;
+}
+
 static int dial_first(struct nr_nbd *nbd, struct nr_dialled *dialled, struct nr_error *error)
 {
 	const struct timespec step = { .tv_nsec = WAIT_STEP_MS * 1000000L };
 	uint64_t until = now() + nbd->given.wait_s * NS_PER_S;
 
 	for (;;) {
-		int err = nr_dial(&nbd->settings.call, dialled, error);
+		int err;
+
+		forget_contexts(nbd);
+		err = nr_dial(&nbd->settings.call, dialled, error);
 
 		if (!err || !may_pass(err) || now() >= until)
 			return err;
@@ -264,8 +303,10 @@ static void fill_settings(struct nr_nbd *nbd)
 	nbd->settings = (struct nr_link_settings){
 		.call = { .remote = &nbd->remote,
 			  .wish = { .best_style = NR_REPLY_EXTENDED,
-				    .contexts = contexts,
-				    .context_count = sizeof(contexts) / sizeof(contexts[0]) },
+				    .contexts = nbd->wished,
+				    .context_count = 1,
+				    .found = found_context,
+				    .found_context = nbd },
 			  .credentials = nbd->credentials,
 			  .milliseconds = (unsigned)given->connect_s * 1000 },
 		.retry_ns = once ? 0 : given->retry_s * NS_PER_S,
@@ -346,6 +387,7 @@ static int open_first(struct nr_nbd *nbd, struct nr_layer *layer, struct nr_erro
 	if (err)
 		return err;
 	nbd->agreement = first.agreement;
+	settle_contexts(nbd);
 	nbd->counts = first.agreement.info.flags & NBD_FLAG_SEND_FLUSH;
 	atomic_store(&nbd->size,
 		     nr_round_down(first.agreement.info.size, first.agreement.info.block_min));
@@ -364,6 +406,7 @@ static int open_first(struct nr_nbd *nbd, struct nr_layer *layer, struct nr_erro
 
 static void forget(struct nr_nbd *nbd)
 {
+	forget_contexts(nbd);
 	nr_tls_credentials_release(nbd->credentials);
 	nbd->credentials = NULL;
 	nr_remote_clear(&nbd->remote);
@@ -444,6 +487,8 @@ void nr_nbd_describe(const struct nr_nbd *nbd, struct nr_traits *traits)
 	if (traits->support[NR_CAP_FUA] == NR_NONE && traits->support[NR_CAP_FLUSH] == NR_NATIVE)
 		traits->support[NR_CAP_FUA] = NR_EMULATE;
 	traits->support[NR_CAP_EXTENTS] = nbd->agreement.contexts & 1 ? NR_NATIVE : NR_EMULATE;
+	traits->contexts = nbd->contexts;
+	traits->context_count = nbd->context_count;
 }
 
 /* ---- which there are --------------------------------------------------- */

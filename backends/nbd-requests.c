@@ -135,6 +135,7 @@ static void send_piece(struct nr_nbd *nbd, struct nr_link *link, struct nr_nbd_o
 		.flags = flags_of(req),
 		.offset = req->offset + op->done,
 		.length = req->length - op->done,
+		.context = nbd->context_index[req->metadata],
 	};
 
 	if (is_cut(nbd, req->operation))

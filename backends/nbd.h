@@ -52,6 +52,11 @@ struct nr_nbd {
 	struct nr_remote remote;
 	struct nr_tls_credentials *credentials; /* NULL: no TLS */
 	struct nr_link_settings settings;
+	const char *wished[NR_CONTEXTS_MAX]; /* metadata contexts; all but the first are ours */
+	unsigned wished_count;
+	const char *contexts[NR_CONTEXTS_MAX];  /* of them, those granted, but for the first … */
+	uint8_t context_index[NR_CONTEXTS_MAX]; /* … which by number of the contract is which */
+	unsigned context_count;
 	struct nr_client_agreement agreement; /* of the first connection: what was promised */
 	bool counts;                          /* the remote has flushes, so it can lose */
 	bool home;                            /* one group, of whichever worker it is */

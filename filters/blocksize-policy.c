@@ -140,4 +140,5 @@ const struct nr_layer_type nr_blocksize_policy_type = {
 	.check = check,
 	.describe = describe,
 	.submit = nr_pass,
+	.contexts_pass = true,
 };

@@ -628,6 +628,7 @@ const struct nr_layer_type nr_blocksize_type = {
 	.describe = describe,
 	.submit = submit,
 	.done = done,
+	.contexts_pass = true,
 	.child_done = child_done,
 	.resume = resume,
 	.close = close_layer,

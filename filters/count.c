@@ -76,5 +76,6 @@ const struct nr_layer_type nr_count_type = {
 	.start = count_start,
 	.stop = count_stop,
 	.done = count_done,
+	.contexts_pass = true,
 	.data_passes = true,
 };

@@ -154,5 +154,6 @@ const struct nr_layer_type nr_delay_type = {
 	.check = check,
 	.admit = admit,
 	.submit = submit,
+	.contexts_pass = true,
 	.resume = nr_pass,
 };

@@ -180,5 +180,6 @@ const struct nr_layer_type nr_discard_type = {
 	.describe = discard_describe,
 	.submit = discard_submit,
 	.done = discard_done,
+	.contexts_pass = true,
 	.data_passes = true,
 };

@@ -252,5 +252,6 @@ const struct nr_layer_type nr_error_type = {
 	.check = check,
 	.open = open_files,
 	.submit = submit,
+	.contexts_pass = true,
 	.close = close_files,
 };

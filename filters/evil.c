@@ -248,4 +248,5 @@ const struct nr_layer_type nr_evil_type = {
 	.instance_size = sizeof(struct evil),
 	.check = check,
 	.done = done,
+	.contexts_pass = true,
 };

@@ -147,5 +147,6 @@ const struct nr_layer_type nr_fua_type = {
 	.describe = fua_describe,
 	.submit = fua_submit,
 	.done = fua_done,
+	.contexts_pass = true,
 	.data_passes = true,
 };

@@ -761,6 +761,7 @@ const struct nr_layer_type nr_log_type = {
 	.leave = log_leave,
 	.submit = log_submit,
 	.done = log_done,
+	.contexts_pass = true,
 	.data_passes = true,
 	.close = log_close,
 };

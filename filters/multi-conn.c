@@ -218,6 +218,7 @@ const struct nr_layer_type nr_multi_conn_type = {
 	.describe = multi_conn_describe,
 	.submit = multi_conn_submit,
 	.done = multi_conn_done,
+	.contexts_pass = true,
 	.data_passes = true,
 	.close = multi_conn_close,
 };

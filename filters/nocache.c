@@ -70,4 +70,5 @@ const struct nr_layer_type nr_nocache_type = {
 	.instance_size = sizeof(struct nocache),
 	.describe = nocache_describe,
 	.submit = nocache_submit,
+	.contexts_pass = true,
 };

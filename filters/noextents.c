@@ -10,6 +10,7 @@
 static int noextents_describe(struct nr_layer *layer, struct nr_traits *t, struct nr_error *error)
 {
 	t->support[NR_CAP_EXTENTS] = NR_EMULATE;
+	t->context_count = 0;
 	return 0;
 }
 

@@ -192,6 +192,7 @@ const struct nr_layer_type nr_noparallel_type = {
 	.leave = noparallel_leave,
 	.submit = noparallel_submit,
 	.done = noparallel_done,
+	.contexts_pass = true,
 	.data_passes = true,
 	.resume = noparallel_resume,
 };

@@ -186,5 +186,6 @@ const struct nr_layer_type nr_nozero_type = {
 	.describe = nozero_describe,
 	.submit = nozero_submit,
 	.done = nozero_done,
+	.contexts_pass = true,
 	.data_passes = true,
 };

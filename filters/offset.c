@@ -110,5 +110,6 @@ const struct nr_layer_type nr_offset_type = {
 	.describe = describe,
 	.submit = submit,
 	.done = done,
+	.contexts_pass = true,
 	.data_passes = true,
 };

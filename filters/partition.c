@@ -119,5 +119,6 @@ const struct nr_layer_type nr_partition_type = {
 	.describe = describe,
 	.submit = submit,
 	.done = done,
+	.contexts_pass = true,
 	.data_passes = true,
 };

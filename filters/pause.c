@@ -108,6 +108,7 @@ const struct nr_layer_type nr_pause_type = {
 	.open = open_control,
 	.submit = submit,
 	.done = done,
+	.contexts_pass = true,
 	.data_passes = true,
 	.resume = submit,
 	.close = put_control,

@@ -284,6 +284,7 @@ const struct nr_layer_type nr_protect_type = {
 	.open = protect_open,
 	.describe = protect_describe,
 	.submit = protect_submit,
+	.contexts_pass = true,
 	.child_done = protect_child_done,
 	.close = protect_close,
 };

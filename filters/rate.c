@@ -368,6 +368,7 @@ const struct nr_layer_type nr_rate_type = {
 	.stop = rate_close,
 	.open = rate_open,
 	.submit = rate_submit,
+	.contexts_pass = true,
 	.resume = rate_resume,
 	.close = rate_close,
 };

@@ -86,5 +86,6 @@ const struct nr_layer_type nr_readonly_type = {
 	.open = readonly_open,
 	.describe = readonly_describe,
 	.submit = readonly_submit,
+	.contexts_pass = true,
 	.close = readonly_close,
 };

@@ -91,6 +91,7 @@ const struct nr_layer_type nr_retry_request_type = {
 	.check = retry_check,
 	.submit = retry_submit,
 	.done = retry_done,
+	.contexts_pass = true,
 	.data_passes = true,
 	.resume = retry_resume,
 };

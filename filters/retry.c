@@ -162,6 +162,7 @@ const struct nr_layer_type nr_retry_type = {
 	.check = retry_check,
 	.submit = retry_submit,
 	.done = retry_done,
+	.contexts_pass = true,
 	.data_passes = true,
 	.resume = retry_resume,
 	.reopens = true,

@@ -246,6 +246,7 @@ const struct nr_layer_type nr_scan_type = {
 	.admit = scan_admit,
 	.leave = scan_leave,
 	.submit = scan_submit,
+	.contexts_pass = true,
 	.child_done = scan_child_done,
 	.resume = scan_resume,
 };

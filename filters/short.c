@@ -76,6 +76,7 @@ const struct nr_layer_type nr_short_type = {
 	.instance_size = sizeof(struct short_filter),
 	.check = check,
 	.done = done,
+	.contexts_pass = true,
 	.data_passes = true,
 	.resume = finish,
 };

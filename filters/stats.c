@@ -380,6 +380,7 @@ const struct nr_layer_type nr_stats_type = {
 	.open = stats_open,
 	.submit = stats_submit,
 	.done = stats_done,
+	.contexts_pass = true,
 	.data_passes = true,
 	.close = stats_close,
 };

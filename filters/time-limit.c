@@ -94,4 +94,5 @@ const struct nr_layer_type nr_time_limit_type = {
 	.check = time_check,
 	.admit = time_admit,
 	.submit = time_submit,
+	.contexts_pass = true,
 };

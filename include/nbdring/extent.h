@@ -24,7 +24,7 @@
 
 struct nr_extent {
 	uint64_t length; /* bytes, never 0 */
-	uint64_t status; /* NR_EXTENT_* for base:allocation */
+	uint64_t status; /* NR_EXTENT_* for base:allocation; else what the context says */
 };
 
 struct nr_extents {

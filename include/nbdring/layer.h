@@ -45,7 +45,7 @@
 #pragma GCC visibility push(default) /* what modules call */
 
 /* Raised whenever a structure or a rule here changes. */
-#define NR_LAYER_ABI 7
+#define NR_LAYER_ABI 8
 
 #define NR_NAME_MAX 4096 /* bytes of an export name (protocol, "String values") */
 
@@ -187,6 +187,12 @@ struct nr_layer_type {
 
 	void (*submit)(struct nr_layer *layer, struct nr_request *req); /* NULL: pass down */
 	void (*done)(struct nr_layer *layer, struct nr_request *req);   /* NULL: pass up */
+	/*
+	 * Filters with `submit` or `done`: NR_EXTENTS goes down and its answer comes up whichever
+	 * context it is for (request.h), moved if addresses are, with every status as it is.
+	 * Where this is not said, traits.contexts end at the filter.
+	 */
+	bool contexts_pass;
 	bool data_passes; /* `done` neither looks at the data of reads nor changes it: it need
 			   * not be in memory (request.h, nr_answer_pipe) */
 	bool computes;    /* it calls nr_compute: its stacks have a share of the threads */

@@ -48,6 +48,8 @@ enum nr_capability {
 	(1024u * 1024) /* most bytes one read or write carries down a
 					      * stack; larger client requests arrive in pieces */
 
+#define NR_CONTEXTS_LISTED_MAX 15u /* of a layer, with base:allocation one more */
+
 struct nr_traits {
 	uint64_t size;            /* bytes, 0 to NR_SIZE_MAX */
 	uint32_t block_min;       /* bytes; power of two, 1 to NR_BLOCK_MIN_MAX: offsets and
@@ -71,6 +73,13 @@ struct nr_traits {
 	bool multi_conn;          /* a flush on one connection covers the writes of all
 				   * (protocol, flag CAN_MULTI_CONN) */
 	uint8_t support[NR_CAP_COUNT]; /* enum nr_support, by enum nr_capability */
+	/*
+	 * Metadata contexts besides base:allocation that NR_EXTENTS can be asked for, by
+	 * name, each once: "qemu:dirty-bitmap:b0".  The backend's memory, which stays while
+	 * it is open; NR_CONTEXTS_LISTED_MAX at most.  What has no extents has none of them.
+	 */
+	const char *const *contexts;
+	uint32_t context_count;
 };
 
 #endif

@@ -94,9 +94,11 @@ struct nr_request {
 	uint32_t segment_count;
 	struct nr_segment *segments; /* write: the data, read: the answer so far */
 	struct nr_extents *extents;  /* NR_EXTENTS only; NULL elsewhere */
-	struct nr_session *session;  /* the client; NULL for requests of the server itself */
-	struct nr_worker *worker;    /* the thread this request lives on */
-	void *context;               /* of a child: its maker's, who may keep anything there */
+	uint32_t metadata; /* NR_EXTENTS: 0: base:allocation; N: the Nth of traits.contexts,
+				      * counted from 1 */
+	struct nr_session *session; /* the client; NULL for requests of the server itself */
+	struct nr_worker *worker;   /* the thread this request lives on */
+	void *context;              /* of a child: its maker's, who may keep anything there */
 
 	/* The core's own; layers keep their hands off. */
 	struct {

@@ -51,7 +51,7 @@ struct nr_link_payload {
 	uint64_t left;          /* bytes */
 	uint64_t at;            /* DATA: offset on the disk */
 	bool last;              /* when it is over, so is the request */
-	bool full;              /* STATUS: the list takes no more */
+	bool full;              /* STATUS: the list takes no more, or is not the one asked for */
 	bool copied;            /* DATA: it does not go through a pipe */
 	struct nr_buffer *pipe; /* DATA that goes: NULL: none yet */
 	int fill;               /* its end to write to */

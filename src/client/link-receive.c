@@ -155,6 +155,8 @@ static const char *take_extents(struct nr_link *link)
 	struct nr_link_payload *p = &link->payload;
 	uint8_t style = link->agreement.reply_style;
 	uint32_t each = (uint32_t)nr_client_extent_bytes(style);
+	/* The first of the wish is base:allocation. */
+	uint64_t known = p->op->wire.context ? UINT64_MAX : NR_EXTENT_HOLE | NR_EXTENT_ZERO;
 
 	while (p->left && available(link) >= each) {
 		uint64_t length, status;
@@ -165,8 +167,7 @@ static const char *take_extents(struct nr_link *link)
 		if (length == 0)
 			return "an extent of no bytes";
 		if (!p->full)
-			p->full = !nr_extents_add(p->op->req->extents, length,
-						  status & (NR_EXTENT_HOLE | NR_EXTENT_ZERO));
+			p->full = !nr_extents_add(p->op->req->extents, length, status & known);
 	}
 	return NULL;
 }
@@ -233,7 +234,11 @@ static const char *take_chunk(struct nr_link *link, struct nr_client_chunk *chun
 	}
 	if (chunk->payload)
 		link->payload = (struct nr_link_payload){
-			.op = op, .left = chunk->payload, .at = chunk->offset, .last = chunk->done
+			.op = op,
+			.left = chunk->payload,
+			.at = chunk->offset,
+			.last = chunk->done,
+			.full = chunk->aside,
 		};
 	else if (chunk->done)
 		answered(link, op);

@@ -132,7 +132,7 @@ static void rewind_op(struct nr_link_op *op)
 	nr_link_answer_clear(op);
 	op->wire.answered = 0;
 	op->wire.error = 0;
-	op->wire.status = false;
+	op->wire.status = 0;
 	if (op->req->operation == NR_EXTENTS) {
 		op->req->extents->count = 0;
 		op->req->extents->next = op->req->extents->start;

@@ -265,6 +265,56 @@ static size_t contexts_payload(const struct nr_client_handshake *h, uint8_t *out
 	return (size_t)(p - out);
 }
 
+static bool wants_context_list(const struct nr_client_handshake *h)
+{
+	return wants_contexts(h) && h->wish.found;
+}
+
+/* Without queries: all there are. */
+static size_t context_list_payload(const struct nr_client_handshake *h, uint8_t *out, size_t room)
+{
+	uint8_t *p = put_string(out, out + room, h->wish.export_name);
+
+	if (!p || (size_t)(out + room - p) < 4)
+		return SIZE_MAX;
+	return (size_t)(nbd_put32(p, 0) - out);
+}
+
+/* Is NAME wished for already, or is there no room to ask for it? */
+static bool is_of_no_use(const struct nr_client_handshake *h, const char *name)
+{
+	size_t bytes = strlen(h->wish.export_name) + strlen(name) + 3 * sizeof(uint32_t);
+
+	if (h->wish.context_count == NR_CONTEXTS_MAX)
+		return true;
+	for (unsigned i = 0; i < h->wish.context_count; i++) {
+		if (strcmp(h->wish.contexts[i], name) == 0)
+			return true;
+		bytes += strlen(h->wish.contexts[i]) + sizeof(uint32_t);
+	}
+	return bytes + OPTION_HEADER > sizeof(h->out);
+}
+
+static bool told_of_context(struct nr_client_handshake *h, const uint8_t *payload, size_t length)
+{
+	char name[NBD_STRING_MAX + 1];
+
+	if (h->type != NBD_REP_META_CONTEXT || length < 4 || !nbd_text_ok(payload + 4, length - 4))
+		return false;
+	memcpy(name, payload + 4, length - 4);
+	name[length - 4] = '\0';
+	/* One that it might compute from a query is listed as "NAMESPACE:": not to be asked for. */
+	if (strchr(name, ':') && name[length - 5] != ':' && !is_of_no_use(h, name) &&
+	    h->wish.found(h->wish.found_context, name))
+		h->wish.context_count++;
+	return true;
+}
+
+static void context_list_refused(struct nr_client_handshake *h, const uint8_t *text, size_t length)
+{
+	ask_next(h);
+}
+
 static bool told_context(struct nr_client_handshake *h, const uint8_t *payload, size_t length)
 {
 	struct nr_client_agreement *a = &h->agreement;
@@ -394,6 +444,8 @@ static const struct option options[] = {
 	  go_without },
 	{ NBD_OPT_STRUCTURED_REPLY, wants_structured, no_payload, nothing_told, got_structured,
 	  go_without },
+	{ NBD_OPT_LIST_META_CONTEXT, wants_context_list, context_list_payload, told_of_context,
+	  ask_next, context_list_refused },
 	{ NBD_OPT_SET_META_CONTEXT, wants_contexts, contexts_payload, told_context, ask_next,
 	  contexts_refused },
 	{ NBD_OPT_GO, wants_export, go_payload, told_info, begin_transmission, go_refused },

@@ -38,6 +38,13 @@ enum nr_client_tls {
 /* Called for each export of a LIST; both strings are UTF-8, DESCRIPTION may be empty. */
 typedef void nr_client_listed_fn(void *context, const char *name, const char *description);
 
+/*
+ * Called for each metadata context that the server lists and that is not wished for; NAME
+ * is UTF-8 without NUL, with a colon.  True: it is wished for as well, and stands in the
+ * wish's `contexts` behind those that were there.
+ */
+typedef bool nr_client_found_fn(void *context, const char *name);
+
 /* What is wanted.  Strings stay the owner's and are needed as long as the handshake. */
 struct nr_client_wish {
 	const char *export_name; /* at most NBD_STRING_MAX bytes */
@@ -45,6 +52,9 @@ struct nr_client_wish {
 	uint8_t best_style;      /* enum nr_reply_style: nothing better is asked for */
 	const char *const *contexts;
 	unsigned context_count; /* at most NR_CONTEXTS_MAX */
+	/* Not NULL: first ask which contexts there are. */
+	nr_client_found_fn *found;
+	void *found_context;
 	/* Not NULL: only ask which exports there are, then take leave. */
 	nr_client_listed_fn *listed;
 	void *listed_context;

@@ -260,15 +260,21 @@ static const char *judge_content(struct nr_client_request *request, struct nr_cl
 static const char *judge_status(const struct nr_client_agreement *agreement,
 				struct nr_client_request *request, struct nr_client_chunk *chunk)
 {
+	unsigned index = 0;
+
 	if (request->command != NBD_CMD_BLOCK_STATUS)
 		return "a block status that nobody asked for";
-	if (request->status)
-		return "a second answer to one block status";
-	if (!(agreement->contexts & 1) || chunk->context != agreement->context_id[0])
+	while (index < NR_CONTEXTS_MAX && !((agreement->contexts & 1u << index) &&
+					    chunk->context == agreement->context_id[index]))
+		index++;
+	if (index == NR_CONTEXTS_MAX)
 		return "a block status of another context";
+	if (request->status & 1u << index)
+		return "a second answer to one block status";
 	if ((request->flags & NBD_CMD_FLAG_REQ_ONE) && chunk->extents != 1)
 		return "several extents where one was asked for";
-	request->status = true;
+	request->status |= (uint16_t)(1u << index);
+	chunk->aside = index != request->context;
 	return NULL;
 }
 
@@ -278,7 +284,7 @@ static const char *judge_end(struct nr_client_request *request)
 		return NULL;
 	if (request->command == NBD_CMD_READ && request->answered != request->length)
 		return "a read that ends before all of its data has come";
-	if (request->command == NBD_CMD_BLOCK_STATUS && !request->status)
+	if (request->command == NBD_CMD_BLOCK_STATUS && !(request->status & 1u << request->context))
 		return "a block status that ends without an extent";
 	return NULL;
 }

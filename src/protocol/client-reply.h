@@ -34,7 +34,8 @@ struct nr_client_request {
 	uint64_t offset, length;
 	uint64_t answered; /* READ: bytes of data and holes announced so far */
 	int error;         /* negative errno of the first error chunk */
-	bool status;       /* BLOCK_STATUS: extents have come */
+	uint8_t context;   /* BLOCK_STATUS: of the wish's contexts, the one that is of interest */
+	uint16_t status;   /* BLOCK_STATUS: a bit for each whose extents have come */
 };
 
 enum nr_client_chunk_kind {
@@ -56,6 +57,7 @@ struct nr_client_chunk {
 	uint64_t offset, length, payload;
 	uint32_t context;
 	uint32_t extents; /* STATUS: how many */
+	bool aside;       /* STATUS: of a context that is not of interest */
 };
 
 enum nr_client_parsed {

@@ -47,6 +47,7 @@ struct nr_haggle_bytes {
 struct nr_haggle_selection {
 	char *export_name; /* NULL: nothing selected */
 	uint16_t contexts; /* a bit each, as in struct nr_agreement */
+	uint64_t names;    /* a hash of the names that the bits stand for */
 };
 
 /* One option the server knows.  An option outside of the lengths never reaches its handler. */
@@ -135,6 +136,8 @@ void nr_haggle_set_contexts(struct nr_handshake *h);
 void nr_haggle_answer_list_contexts(struct nr_handshake *h, const struct nr_export_answer *answer);
 void nr_haggle_answer_set_contexts(struct nr_handshake *h, const struct nr_export_answer *answer);
 void nr_haggle_forget_contexts(struct nr_handshake *h);
+/* The export that is asked about has what ANSWER says: forget a selection made of other names. */
+void nr_haggle_compare_contexts(struct nr_handshake *h, const struct nr_export_answer *answer);
 
 /* The contexts selected for the export called NAME. */
 uint16_t nr_haggle_contexts_of(const struct nr_handshake *h, const char *name);

@@ -485,6 +485,7 @@ enum nr_handshake_state nr_handshake_export_is(struct nr_handshake *h,
 	assert(answer.context_count <= NR_CONTEXTS_MAX);
 	answer.refusal = permitted_refusal(h, answer.refusal);
 	set_phase(h, NR_HAGGLE_HEADER);
+	nr_haggle_compare_contexts(h, &answer);
 	if (h->config.oldstyle)
 		nr_haggle_answer_oldstyle(h, &answer);
 	else

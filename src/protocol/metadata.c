@@ -144,6 +144,20 @@ void nr_haggle_answer_list_contexts(struct nr_handshake *h, const struct nr_expo
 	nr_haggle_ack(h);
 }
 
+/* FNV-1a, 64 bits: no defence, the names are the server's own. */
+static uint64_t hash_names(const struct nr_export_answer *answer)
+{
+	uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+	for (unsigned i = 0; i < answer->context_count; i++)
+		for (const char *p = answer->contexts[i];; p++) {
+			hash = (hash ^ (uint8_t)*p) * UINT64_C(0x100000001b3);
+			if (!*p)
+				break;
+		}
+	return hash;
+}
+
 void nr_haggle_answer_set_contexts(struct nr_handshake *h, const struct nr_export_answer *answer)
 {
 	uint16_t selected = 0;
@@ -161,6 +175,7 @@ void nr_haggle_answer_set_contexts(struct nr_handshake *h, const struct nr_expor
 	nr_haggle_ack(h);
 
 	h->selection.contexts = selected;
+	h->selection.names = hash_names(answer);
 	h->selection.export_name = h->wanted;
 	h->wanted = NULL;
 }
@@ -170,6 +185,17 @@ void nr_haggle_forget_contexts(struct nr_handshake *h)
 	free(h->selection.export_name);
 	h->selection.export_name = NULL;
 	h->selection.contexts = 0;
+}
+
+/*
+ * The export may have been closed and opened since the contexts were selected, and have
+ * others now: what the bits stood for is gone then.
+ */
+void nr_haggle_compare_contexts(struct nr_handshake *h, const struct nr_export_answer *answer)
+{
+	if (answer->info && h->wanted && nr_haggle_contexts_of(h, h->wanted) &&
+	    h->selection.names != hash_names(answer))
+		nr_haggle_forget_contexts(h);
 }
 
 /* "Metadata querying": usable only with the export that was named when selecting. */

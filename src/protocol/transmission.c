@@ -66,6 +66,7 @@ enum nr_wire_parsed nr_wire_parse(const struct nr_agreement *agreement, const ui
 	request->offset = nbd_get64(data + 16);
 	request->length = extended ? nbd_get64(data + 24) : nbd_get32(data + 24);
 	request->payload = 0;
+	request->contexts = agreement->contexts;
 
 	has_payload = request->command == NBD_CMD_WRITE ||
 		      (extended && (request->flags & NBD_CMD_FLAG_PAYLOAD_LEN));

@@ -21,13 +21,15 @@
 #define NR_WIRE_BLOCK_STATUS_MAX (8u + 4u * NR_CONTEXTS_MAX) /* bytes */
 
 struct nr_wire_request {
-	uint16_t command; /* enum nbd_command, or anything */
-	uint16_t flags;   /* NBD_CMD_FLAG_* */
-	uint64_t cookie;  /* opaque: the eight bytes as they came, in memory order */
-	uint64_t offset;  /* bytes */
-	uint64_t length;  /* effect length, bytes; BLOCK_STATUS with payload: 0 until
+	uint16_t command;  /* enum nbd_command, or anything */
+	uint16_t flags;    /* NBD_CMD_FLAG_* */
+	uint64_t cookie;   /* opaque: the eight bytes as they came, in memory order */
+	uint64_t offset;   /* bytes */
+	uint64_t length;   /* effect length, bytes; BLOCK_STATUS with payload: 0 until
 			    * nr_wire_block_status has read the payload */
-	uint64_t payload; /* bytes that follow the header */
+	uint64_t payload;  /* bytes that follow the header */
+	uint16_t contexts; /* BLOCK_STATUS: a bit for each that is asked for, as in struct
+			    * nr_agreement: those selected, or those the payload names */
 };
 
 enum nr_wire_parsed {

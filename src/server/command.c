@@ -72,7 +72,7 @@ static uint64_t charge_of(const struct nr_connection *c, const struct nr_wire_re
 	case NBD_CMD_WRITE:
 		return nr_min(block_bytes(wire->length), most);
 	case NBD_CMD_BLOCK_STATUS:
-		return EXTENTS_CHARGE;
+		return EXTENTS_CHARGE * (uint64_t)nr_max(__builtin_popcount(wire->contexts), 1);
 	default:
 		return 0;
 	}
@@ -135,6 +135,10 @@ static void give_back_data(struct nr_command *command)
 	if (command->memory) {
 		command->memory->release(command->memory);
 		command->memory = NULL;
+	}
+	if (command->list) {
+		command->list->release(command->list);
+		command->list = NULL;
 	}
 	if (command->window_block) {
 		nr_arena_release(command->connection->shard->arena, command->window_block);
@@ -255,30 +259,87 @@ static void set_error(struct nr_command *command, int error)
 	command->error_offset = command->request.offset;
 }
 
-/* BLOCK_STATUS: the list becomes the chunk. */
+/*
+ * BLOCK_STATUS asks the stack for one context after the other, in the order of their
+ * numbers, with one list and the request itself; each list becomes a chunk, and all chunks
+ * leave together.  wire.contexts has a bit for each that is still to be asked for.
+ */
+
+/* The last of the contexts is under way or over. */
+static bool is_last_context(const struct nr_command *command)
+{
+	return !(command->wire.contexts & (command->wire.contexts - 1));
+}
+
+/* Without extended headers a status has 32 bits; what has more cannot be told. */
+static void drop_wide_status(struct nr_extents *extents)
+{
+	uint32_t i = 0;
+
+	while (i < extents->count && extents->extent[i].status <= UINT32_MAX)
+		i++;
+	extents->count = i;
+}
+
+static bool room_for_chunks(struct nr_command *command, const struct nr_reply_to *to)
+{
+	struct nr_connection *c = command->connection;
+	unsigned count = (unsigned)__builtin_popcount(command->wire.contexts);
+	struct nr_extents longest = { .count = NR_EXTENTS_ANSWER_MAX };
+	size_t bytes = is_last_context(command) ? nr_reply_extents_bytes(to, &command->extents)
+						: nr_reply_extents_bytes(to, &longest) * count;
+
+	if (!command->memory)
+		command->memory = nr_buffer_get(&c->shard->worker, bytes, &command->data);
+	return command->memory;
+}
+
+/* The list becomes a chunk. */
 static void encode_extents(struct nr_command *command)
 {
 	struct nr_connection *c = command->connection;
 	struct nr_reply_to to = { command->wire.cookie, command->wire.offset,
 				  c->agreement.reply_style };
-	size_t bytes = nr_reply_extents_bytes(&to, &command->extents);
-	struct nr_buffer *chunk;
-	uint8_t *out;
 
+	if (to.style != NR_REPLY_EXTENDED)
+		drop_wide_status(&command->extents);
 	/* A layer owes one extent at least, but layers come from outside, too. */
-	chunk = command->extents.count ? nr_buffer_get(&c->shard->worker, bytes, &out) : NULL;
-	if (!chunk) {
+	if (!command->extents.count || !room_for_chunks(command, &to)) {
 		set_error(command, command->extents.count ? -ENOMEM : -EIO);
 		return;
 	}
-	bytes = nr_reply_extents(out, &to, 1, &command->extents, command->wire.length,
-				 command->wire.flags & NBD_CMD_FLAG_REQ_ONE,
-				 c->agreement.info.block_min, true);
-	assert(command->memory);
-	command->memory->release(command->memory);
-	command->memory = chunk;
-	command->data = out;
-	command->filled = (uint32_t)bytes;
+	command->filled += (uint32_t)nr_reply_extents(
+		command->data + command->filled, &to, command->request.metadata + 1,
+		&command->extents, command->wire.length, command->wire.flags & NBD_CMD_FLAG_REQ_ONE,
+		c->agreement.info.block_min, is_last_context(command));
+}
+
+/* Ask for the next context.  There is one. */
+static void ask_context(struct nr_command *command)
+{
+	struct nr_extents *list = &command->extents;
+
+	assert(command->wire.contexts);
+	list->start = list->next = command->wire.offset;
+	list->end = command->wire.offset + command->wire.length;
+	list->count = 0;
+	command->request.metadata = (uint32_t)__builtin_ctz(command->wire.contexts);
+	nr_stack_submit(command->connection->stack, &command->request);
+}
+
+/* The answer for one context is there; true: another one is asked for. */
+static bool take_context(struct nr_command *command)
+{
+	encode_extents(command);
+	if (command->error || is_last_context(command) ||
+	    command->connection->state == NR_CONNECTION_DEAD) {
+		command->list->release(command->list);
+		command->list = NULL;
+		return false;
+	}
+	command->wire.contexts &= (uint16_t)(command->wire.contexts - 1);
+	ask_context(command);
+	return true;
 }
 
 static void keep_piece(struct nr_command *piece)
@@ -330,8 +391,8 @@ static void finished(struct nr_request *req)
 	}
 	if (error)
 		set_error(command, error);
-	else if (req->operation == NR_EXTENTS)
-		encode_extents(command);
+	else if (req->operation == NR_EXTENTS && take_context(command))
+		return;
 	reply(command);
 }
 
@@ -467,14 +528,11 @@ static bool prepare_extents(struct nr_command *command)
 	struct nr_connection *c = command->connection;
 	uint8_t *memory;
 
-	command->memory = nr_buffer_get(&c->shard->worker,
-					NR_EXTENTS_ANSWER_MAX * sizeof(struct nr_extent), &memory);
-	if (!command->memory)
+	command->list = nr_buffer_get(&c->shard->worker,
+				      NR_EXTENTS_ANSWER_MAX * sizeof(struct nr_extent), &memory);
+	if (!command->list)
 		return false;
 	command->extents = (struct nr_extents){
-		.start = command->wire.offset,
-		.end = command->wire.offset + command->wire.length,
-		.next = command->wire.offset,
 		.capacity = NR_EXTENTS_ANSWER_MAX,
 		.extent = (struct nr_extent *)(void *)memory,
 	};
@@ -499,7 +557,8 @@ static void send_down(struct nr_command *command)
 			reply(command);
 			return;
 		}
-		break;
+		ask_context(command);
+		return;
 	case NBD_CMD_FLUSH:
 		req->offset = 0;
 		req->length = 0;

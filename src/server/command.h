@@ -47,10 +47,11 @@ struct nr_command {
 	uint32_t pending; /* main: pieces that exist */
 
 	void *window_block;        /* write in place: the window it holds on to */
-	struct nr_buffer *memory;  /* write: the data; BLOCK_STATUS: the list, then the chunk */
+	struct nr_buffer *memory;  /* write: the data; BLOCK_STATUS: the chunks */
 	uint8_t *data;             /* in `memory` */
-	uint32_t filled;           /* write: bytes received; BLOCK_STATUS: bytes of the chunk */
-	struct nr_extents extents; /* BLOCK_STATUS */
+	uint32_t filled;           /* write: bytes received; BLOCK_STATUS: bytes of the chunks */
+	struct nr_buffer *list;    /* BLOCK_STATUS: memory of … */
+	struct nr_extents extents; /* … the extents of one context after the other */
 
 	struct nr_reply_cursor cursor;
 	struct nr_request request __attribute__((aligned(16))); /* last: scratch follows */

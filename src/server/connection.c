@@ -290,14 +290,12 @@ static bool free_if_over(struct nr_connection *c)
 
 /* Negotiation. */
 
-static const char *const contexts[] = { NBD_BASE_ALLOCATION };
-
 static void give_answer(struct nr_connection *c, struct nr_ticket *ticket)
 {
 	struct nr_export_answer answer = {
 		.info = ticket->refusal ? NULL : &ticket->info,
-		.contexts = contexts,
-		.context_count = ticket->extents ? 1 : 0,
+		.contexts = (const char *const *)ticket->contexts,
+		.context_count = ticket->context_count,
 		.refusal = ticket->refusal,
 		.text = ticket->refusal ? ticket->error.text : NULL,
 	};

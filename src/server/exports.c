@@ -553,6 +553,30 @@ static int look_for(struct nr_exports *t, struct nr_ticket *ticket,
 	return err;
 }
 
+static int add_context(struct nr_ticket *ticket, const char *name)
+{
+	char *copy = strdup(name);
+
+	if (!copy)
+		return nr_error_system(&ticket->error, -ENOMEM, "metadata contexts");
+	ticket->contexts[ticket->context_count++] = copy;
+	return 0;
+}
+
+/* The stack may be closed before they are told. */
+static int copy_contexts(struct nr_ticket *ticket, const struct nr_traits *traits)
+{
+	int err;
+
+	static_assert(NR_CONTEXTS_LISTED_MAX + 1 <= NR_CONTEXTS_MAX, "all have a place");
+	if (traits->support[NR_CAP_EXTENTS] == NR_NONE)
+		return 0;
+	err = add_context(ticket, NBD_BASE_ALLOCATION);
+	for (uint32_t i = 0; !err && i < traits->context_count; i++)
+		err = add_context(ticket, traits->contexts[i]);
+	return err;
+}
+
 static void answer_ticket(struct nr_ticket *ticket, const struct nr_access_view *view)
 {
 	struct nr_exports *t = ticket->exports;
@@ -568,8 +592,8 @@ static void answer_ticket(struct nr_ticket *ticket, const struct nr_access_view 
 	if (!err) {
 		ticket->export = e;
 		make_info(e->stack, ticket->verdict == NR_ACCESS_READ_ONLY, &ticket->info);
-		ticket->extents = nr_stack_traits(e->stack)->support[NR_CAP_EXTENTS] != NR_NONE;
-		if (ticket->purpose == NR_EXPORT_GO)
+		err = copy_contexts(ticket, nr_stack_traits(e->stack));
+		if (!err && ticket->purpose == NR_EXPORT_GO)
 			err = let_in(e, ticket->session, &ticket->error);
 		if (err)
 			ticket->purpose = NR_EXPORT_INFO; /* not let in: nothing to leave */
@@ -661,6 +685,9 @@ void nr_ticket_clear(struct nr_ticket *ticket)
 {
 	for (size_t i = 0; i < 2 * ticket->name_count; i++)
 		free(ticket->names[i]);
+	for (unsigned i = 0; i < ticket->context_count; i++)
+		free(ticket->contexts[i]);
+	ticket->context_count = 0;
 	free(ticket->names);
 	free(ticket->name);
 	ticket->names = NULL;

@@ -34,7 +34,9 @@ struct nr_ticket {
 	/* The answer. */
 	struct nr_export *export; /* GO granted: one reference; else NULL */
 	struct nr_export_info info;
-	bool extents;          /* block status can be asked for */
+	/* Metadata contexts that block status can be asked for, base:allocation first. */
+	char *contexts[NR_CONTEXTS_MAX];
+	unsigned context_count;
 	uint32_t refusal;      /* 0, or NBD_REP_ERR_* */
 	struct nr_error error; /* when refused: why */
 	char **names;          /* listing: name, description or NULL, in turn */

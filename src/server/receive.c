@@ -257,8 +257,6 @@ static bool take_answer(struct nr_connection *c, const struct nr_wire_request *w
 static bool take_status_payload(struct nr_connection *c, struct nr_wire_request *wire,
 				size_t *header, uint32_t *error, const char **text)
 {
-	uint16_t contexts;
-
 	if (wire->payload > NR_DIRECT_RECEIVE_MIN) {
 		*error = NBD_EINVAL;
 		*text = "too many contexts";
@@ -267,7 +265,7 @@ static bool take_status_payload(struct nr_connection *c, struct nr_wire_request 
 	if (available(c) - *header < wire->payload)
 		return false;
 	*error = nr_wire_block_status(&c->agreement, wire, at_head(c) + *header, wire->payload,
-				      &contexts, text);
+				      &wire->contexts, text);
 	return true;
 }
 

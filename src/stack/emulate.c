@@ -123,7 +123,8 @@ static void submit(struct nr_layer *layer, struct nr_request *req)
 		nr_finish(layer, req, 0);
 	} else if (req->operation == NR_TRIM && below(layer, NR_CAP_TRIM) == NR_EMULATE) {
 		nr_finish(layer, req, 0);
-	} else if (req->operation == NR_EXTENTS && below(layer, NR_CAP_EXTENTS) == NR_EMULATE) {
+	} else if (req->operation == NR_EXTENTS && req->metadata == 0 &&
+		   below(layer, NR_CAP_EXTENTS) == NR_EMULATE) {
 		extents(layer, req);
 	} else if ((req->operation == NR_ZERO && below(layer, NR_CAP_ZERO) == NR_EMULATE) ||
 		   (req->operation == NR_CACHE && below(layer, NR_CAP_CACHE) == NR_EMULATE)) {
@@ -183,5 +184,6 @@ const struct nr_layer_type nr_emulate_type = {
 	.describe = describe,
 	.submit = submit,
 	.done = done,
+	.contexts_pass = true,
 	.data_passes = true,
 };

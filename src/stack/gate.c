@@ -443,6 +443,7 @@ const struct nr_layer_type nr_gate_type = {
 	.admit = gate_admit,
 	.submit = gate_submit,
 	.done = gate_done,
+	.contexts_pass = true,
 	.data_passes = true,
 	.child_done = gate_flushed,
 	.resume = gate_submit,

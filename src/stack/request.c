@@ -51,6 +51,8 @@ static int admissible(const struct nr_layer *layer, const struct nr_request *req
 		return -ENOTSUP;
 	if (operation == NR_RESIZE && req->offset > NR_SIZE_MAX)
 		return -ENOSPC;
+	if (operation == NR_EXTENTS && req->metadata > traits->context_count)
+		return -EINVAL;
 	if (!operations[operation].ranged)
 		return 0;
 	if (req->length == 0 || !nr_in_range(req->offset, req->length, nr_layer_size(layer)))
@@ -129,6 +131,8 @@ static struct nr_request *new_child(struct nr_layer *layer, struct nr_stack *sta
 	child->operation = operation;
 	child->offset = offset;
 	child->length = length;
+	if (operation == NR_EXTENTS && parent->operation == NR_EXTENTS)
+		child->metadata = parent->metadata;
 	child->session = parent->session;
 	child->internal.parent = parent;
 	child->internal.owner = layer;

@@ -322,7 +322,11 @@ int nr_layer_open(struct nr_layer *layer, struct nr_error *error)
 	/* Filters see requests as clients made them. */
 	if (type->submit || type->done)
 		traits.write_piece = 0;
+	if (layer->below && (type->submit || type->done) && !type->contexts_pass)
+		traits.context_count = 0;
 	err = type->describe ? type->describe(layer, &traits, error) : 0;
+	if (traits.support[NR_CAP_EXTENTS] == NR_NONE)
+		traits.context_count = 0;
 	if (!err)
 		err = nr_traits_check(&traits, error);
 	if (err) {

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "nbdring/checked.h"
+#include "nbdring/layer.h"
 
 static const char *const capability_names[NR_CAP_COUNT] = {
 	[NR_CAP_FLUSH] = "flush",         [NR_CAP_FUA] = "fua",
@@ -57,8 +58,38 @@ static int check_blocks(const struct nr_traits *t, struct nr_error *error)
 	return 0;
 }
 
+static int check_context(const struct nr_traits *t, uint32_t index, struct nr_error *error)
+{
+	const char *name = t->contexts[index];
+	const char *colon = strchr(name, ':');
+
+	if (!colon || colon == name || strlen(name) > NR_NAME_MAX)
+		return nr_error_set(error, -EINVAL,
+				    "a metadata context is not called NAMESPACE:NAME, or in more "
+				    "than %u bytes",
+				    NR_NAME_MAX);
+	for (uint32_t i = 0; i < index; i++)
+		if (strcmp(t->contexts[i], name) == 0)
+			return nr_error_set(error, -EINVAL, "two metadata contexts of one name");
+	return 0;
+}
+
+static int check_contexts(const struct nr_traits *t, struct nr_error *error)
+{
+	int err = 0;
+
+	if (t->context_count > NR_CONTEXTS_LISTED_MAX)
+		return nr_error_set(error, -E2BIG, "%u metadata contexts are more than %u",
+				    t->context_count, NR_CONTEXTS_LISTED_MAX);
+	for (uint32_t i = 0; !err && i < t->context_count; i++)
+		err = check_context(t, i, error);
+	return err;
+}
+
 int nr_traits_check(const struct nr_traits *t, struct nr_error *error)
 {
+	int err;
+
 	if (t->size > NR_SIZE_MAX)
 		return nr_error_set(error, -EFBIG, "a size of %" PRIu64 " bytes is over 2^63-1",
 				    t->size);
@@ -72,7 +103,8 @@ int nr_traits_check(const struct nr_traits *t, struct nr_error *error)
 		return nr_error_set(error, -EINVAL, "fast zero and resize cannot be emulated");
 	if (t->support[NR_CAP_FAST_ZERO] == NR_NATIVE && t->support[NR_CAP_ZERO] != NR_NATIVE)
 		return nr_error_set(error, -EINVAL, "fast zero is offered without zero");
-	return check_blocks(t, error);
+	err = check_contexts(t, error);
+	return err ? err : check_blocks(t, error);
 }
 
 bool nr_traits_need_emulation(const struct nr_traits *t)

@@ -6,12 +6,13 @@ option that starts it all), as listed in docs/protocol.md.
 """
 
 import itertools
+import subprocess
 import unittest
 
 import harness
 from harness import Server, ServerCase, pattern
-from nbdwire import (ALLOCATION, JUDGING_A_PEER, PAYLOAD_LIMIT, ZERO, CFlag, Cmd, Disconnected,
-                     Err, Info, Mode, Opt, Rep, Reply, TFlag, info_data, meta_data,
+from nbdwire import (ALLOCATION, JUDGING_A_PEER, HOLE, PAYLOAD_LIMIT, ZERO, CFlag, Cmd,
+                     Disconnected, Err, Info, Mode, Opt, Rep, Reply, TFlag, info_data, meta_data,
                      request_bytes, status_payload)
 
 KIB = 1 << 10
@@ -338,6 +339,85 @@ class Extended(ServerCase):
         reply = client.call(Cmd.BLOCK_STATUS, 0, 4096, payload=status_payload(4096, [0]))
         self.assert_error(reply, Err.EINVAL)
         self.assert_serving(client)
+
+
+class SeveralContexts(ServerCase):
+    """An export with contexts of its own, which it has from another server."""
+
+    DEPTH = "qemu:allocation-depth"
+    BITMAPS = ["qemu:dirty-bitmap:first", "qemu:dirty-bitmap:second"]
+    good_name = None
+
+    @classmethod
+    def prepare(cls):
+        """A disk of qemu's, written to at 1 MiB and 2 MiB; the second bitmap saw only that."""
+        if JUDGING_A_PEER:
+            raise unittest.SkipTest("only nbdring has contexts of another server")
+        image, remote, pidfile = (cls.workdir / name for name in ("image", "remote", "pid"))
+
+        def tool(*words):
+            subprocess.run(list(map(str, words)), check=True, stdout=subprocess.DEVNULL)
+
+        tool("qemu-img", "create", "-q", "-f", "qcow2", image, "4M")
+        for bitmap, place in (("first", "1M"), ("second", "2M")):
+            tool("qemu-img", "bitmap", "--add", image, bitmap)
+            tool("qemu-io", "-f", "qcow2", "-c", f"write {place} 64k", image)
+        process = subprocess.Popen(["qemu-nbd", "-t", "-r", "-e", "0", "-f", "qcow2", "-A",
+                                    "-B", "first", "-B", "second", "-k", remote,
+                                    "--pid-file", pidfile, image])
+        cls.addClassCleanup(process.wait)
+        cls.addClassCleanup(process.terminate)
+        harness.wait_until(pidfile.exists, "qemu-nbd")
+        cls.backend = ("nbd", f"socket={remote}")
+
+    def everything(self, mode):
+        """A client of all contexts, and their ids by name."""
+        names = [*self.BITMAPS, self.DEPTH, ALLOCATION]
+        client = self.client(mode, contexts=names)
+        ids = {name: context for context, name in client.contexts.items()}
+        self.assertEqual(set(names), ids.keys())
+        return client, ids
+
+    def test_H19_all_are_listed(self):
+        """By their names, and by their namespace."""
+        client = self.haggler()
+        every = {ALLOCATION, self.DEPTH, *self.BITMAPS}
+        for queries, names in (((), every), (("qemu:",), every - {ALLOCATION}),
+                               ((self.DEPTH, "x-no:"), {self.DEPTH})):
+            listed = client.meta_contexts(Opt.LIST_META_CONTEXT, queries=queries)
+            self.assertEqual(names, {name for _, name in listed})
+
+    def test_C11_one_chunk_for_each(self):
+        """Each selected context has its own chunk, in the order of their ids."""
+        for mode in (Mode.STRUCTURED, Mode.EXTENDED):
+            client, ids = self.everything(mode)
+            reply = client.call(Cmd.BLOCK_STATUS, 0, 4 * MIB)
+            self.assert_ok(reply)
+            self.assertEqual(sorted(ids.values()), list(reply.extents))
+            dirty = [(MIB, 0), (64 * KIB, 1), (MIB - 64 * KIB, 0), (64 * KIB, 1)]
+            self.assertEqual(dirty, reply.extents[ids[self.BITMAPS[0]]][:4])
+            self.assertEqual([(2 * MIB, 0), (64 * KIB, 1)],
+                             reply.extents[ids[self.BITMAPS[1]]][:2])
+            self.assertEqual(dirty, reply.extents[ids[self.DEPTH]][:4])
+            self.assertEqual((MIB, HOLE | ZERO), reply.extents[ids[ALLOCATION]][0])
+            self.assert_serving(client)
+
+    def test_C12_req_one_for_each(self):
+        """REQ_ONE: one extent of every context, each as long as it may be."""
+        client, ids = self.everything(Mode.STRUCTURED)
+        reply = client.call(Cmd.BLOCK_STATUS, MIB, 2 * MIB, CFlag.REQ_ONE)
+        self.assertEqual([(64 * KIB, 1)], reply.extents[ids[self.BITMAPS[0]]])
+        self.assertEqual([(MIB, 0)], reply.extents[ids[self.BITMAPS[1]]])
+
+    def test_E06_some_of_several(self):
+        """The payload names some of the selected contexts: those are answered."""
+        client, ids = self.everything(Mode.EXTENDED)
+        for names in ([self.BITMAPS[1]], [ALLOCATION, self.BITMAPS[0]]):
+            wanted = {ids[name]: name for name in names}
+            reply = client.call(Cmd.BLOCK_STATUS, 0, payload=status_payload(4 * MIB, wanted),
+                                contexts=wanted)
+            self.assert_ok(reply)
+            self.assertEqual(wanted.keys(), reply.extents.keys())
 
 
 class ReadOnly(ServerCase):

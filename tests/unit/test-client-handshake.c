@@ -384,6 +384,102 @@ static void contexts_that_were_not_asked_for_end_it(void **state)
 	}
 }
 
+/* Contexts that a server lists, and what of it is asked for. */
+
+static const char *wished[NR_CONTEXTS_MAX];
+static char found_names[NR_CONTEXTS_MAX][64];
+static unsigned found_count;
+
+static bool note_context(void *context, const char *name)
+{
+	if (strcmp(name, "x:unwanted") == 0)
+		return false;
+	assert_true(found_count + 1 < NR_CONTEXTS_MAX);
+	snprintf(found_names[found_count], sizeof(found_names[0]), "%s", name);
+	wished[1 + found_count] = found_names[found_count];
+	found_count++;
+	return true;
+}
+
+static void list_reply(struct script *s, const char *name)
+{
+	put_reply(s, NBD_OPT_LIST_META_CONTEXT, NBD_REP_META_CONTEXT, 4 + (uint32_t)strlen(name));
+	put(s, 4, 0);
+	memcpy(s->bytes + s->length, name, strlen(name));
+	s->length += strlen(name);
+}
+
+static enum nr_client_state ask_for_all(const struct script *s, struct nr_client_agreement *agreed)
+{
+	const struct nr_client_wish wish = { .export_name = "",
+					     .best_style = NR_REPLY_STRUCTURED,
+					     .contexts = wished,
+					     .context_count = 1,
+					     .found = note_context };
+	struct nr_client_handshake *client = nr_client_handshake_create(&wish);
+	enum nr_client_state state;
+	size_t at = 0, used, length;
+
+	wished[0] = NBD_BASE_ALLOCATION;
+	found_count = 0;
+	do {
+		state = nr_client_handshake_feed(client, s->bytes + at, s->length - at, &used);
+		at += used;
+		nr_client_handshake_output(client, &length);
+		nr_client_handshake_sent(client, length);
+	} while (used && state == NR_CLIENT_MORE);
+	if (state == NR_CLIENT_READY)
+		*agreed = *nr_client_handshake_agreement(client);
+	nr_client_handshake_destroy(client);
+	return state;
+}
+
+static void contexts_that_are_listed_are_asked_for(void **state)
+{
+	struct nr_client_agreement agreed;
+	struct script s;
+
+	begin(&s);
+	list_reply(&s, "x:one");
+	list_reply(&s, NBD_BASE_ALLOCATION);
+	list_reply(&s, "x:one"); /* twice: once is enough */
+	list_reply(&s, "x:unwanted");
+	list_reply(&s, "x:");      /* any of these: not one to ask for */
+	list_reply(&s, "nothing"); /* of no namespace */
+	list_reply(&s, "x:two");
+	put_reply(&s, NBD_OPT_LIST_META_CONTEXT, NBD_REP_ACK, 0);
+	context_reply(&s, 9, "x:two");
+	context_reply(&s, 4, NBD_BASE_ALLOCATION);
+	go_reply(&s, 1, 1, 4096, 4096);
+	assert_int_equal(ask_for_all(&s, &agreed), NR_CLIENT_READY);
+	assert_int_equal(found_count, 2);
+	assert_string_equal(wished[2], "x:two");
+	assert_int_equal(agreed.contexts, 5); /* x:one was not granted */
+	assert_int_equal(agreed.context_id[0], 4);
+	assert_int_equal(agreed.context_id[2], 9);
+
+	/* A server that has no list may have contexts. */
+	begin(&s);
+	put_reply(&s, NBD_OPT_LIST_META_CONTEXT, NBD_REP_ERR_UNSUP, 0);
+	context_reply(&s, 4, NBD_BASE_ALLOCATION);
+	go_reply(&s, 1, 1, 4096, 4096);
+	assert_int_equal(ask_for_all(&s, &agreed), NR_CLIENT_READY);
+	assert_int_equal(agreed.contexts, 1);
+
+	/* Of many, as many as there is room for. */
+	begin(&s);
+	for (unsigned i = 0; i < 2 * NR_CONTEXTS_MAX; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "x:%u", i);
+		list_reply(&s, name);
+	}
+	put_reply(&s, NBD_OPT_LIST_META_CONTEXT, NBD_REP_ACK, 0);
+	go_reply(&s, 1, 1, 4096, 4096);
+	assert_int_equal(ask_for_all(&s, &agreed), NR_CLIENT_READY);
+	assert_int_equal(found_count, NR_CONTEXTS_MAX - 1);
+}
+
 static void answers_to_nothing_end_it(void **state)
 {
 	struct script s;
@@ -466,6 +562,7 @@ int main(void)
 		cmocka_unit_test(exports_are_listed),
 		cmocka_unit_test(impossible_sizes_are_refused),
 		cmocka_unit_test(contexts_that_were_not_asked_for_end_it),
+		cmocka_unit_test(contexts_that_are_listed_are_asked_for),
 		cmocka_unit_test(answers_to_nothing_end_it),
 		cmocka_unit_test(an_answer_without_end_is_ended),
 		cmocka_unit_test(fast_zero_alone_is_no_fast_zero),

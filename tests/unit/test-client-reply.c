@@ -226,6 +226,29 @@ static void block_status_is_one_chunk_of_our_context(void **state)
 	assert_non_null(nr_client_judge(&a, &request, &chunk));
 }
 
+static void of_several_contexts_one_is_of_interest(void **state)
+{
+	struct nr_client_agreement a = agreement(NR_REPLY_STRUCTURED);
+	struct nr_client_request request = { .command = NBD_CMD_BLOCK_STATUS,
+					     .length = 1000,
+					     .context = 2 };
+	struct nr_client_chunk chunk = { .kind = NR_CHUNK_STATUS, .context = 5, .extents = 1 };
+	struct nr_client_chunk end = { .kind = NR_CHUNK_NONE, .done = true };
+
+	a.contexts = 5;
+	a.context_id[2] = 1;
+	assert_null(nr_client_judge(&a, &request, &chunk));
+	assert_true(chunk.aside);
+	assert_non_null(nr_client_judge(&a, &request, &end)); /* not the one */
+	assert_non_null(nr_client_judge(&a, &request, &chunk));
+	chunk.context = 1;
+	assert_null(nr_client_judge(&a, &request, &chunk));
+	assert_false(chunk.aside);
+	assert_null(nr_client_judge(&a, &request, &end));
+	chunk.context = 0; /* not selected: its number means nothing */
+	assert_non_null(nr_client_judge(&a, &request, &chunk));
+}
+
 static void extended_replies_repeat_the_offset(void **state)
 {
 	const struct nr_client_agreement a = agreement(NR_REPLY_EXTENDED);
@@ -309,6 +332,7 @@ int main(void)
 		cmocka_unit_test(content_that_does_not_fit_is_a_breach),
 		cmocka_unit_test(more_than_was_read_is_a_breach_even_in_range),
 		cmocka_unit_test(block_status_is_one_chunk_of_our_context),
+		cmocka_unit_test(of_several_contexts_one_is_of_interest),
 		cmocka_unit_test(extended_replies_repeat_the_offset),
 		cmocka_unit_test(headers_that_make_no_sense_are_a_breach),
 	};

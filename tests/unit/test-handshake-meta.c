@@ -370,6 +370,20 @@ static void other_options_leave_the_setting_alone(void **state)
 	assert_int_equal(contexts_after(&t, NBD_OPT_GO, "disk"), 1);
 }
 
+/* What its bits stood for is not there any more. */
+static void contexts_of_an_export_that_has_changed_are_not_usable(void **state)
+{
+	struct talk t = talk_structured();
+	struct bytes script = { 0 };
+
+	(void)state;
+	say_meta(&script, SET_META, "disk", 1, "base:allocation");
+	talk_say(&t, &script);
+	export_has_changed = true;
+	assert_int_equal(contexts_after(&t, NBD_OPT_GO, "disk"), 0);
+	export_has_changed = false;
+}
+
 /* E6: extended headers, and contexts for this export. */
 static void block_status_payload_is_offered_when_it_can_be_used(void **state)
 {
@@ -409,6 +423,7 @@ int main(void)
 		cmocka_unit_test(the_last_setting_counts),
 		cmocka_unit_test(contexts_of_another_export_are_not_usable),
 		cmocka_unit_test(other_options_leave_the_setting_alone),
+		cmocka_unit_test(contexts_of_an_export_that_has_changed_are_not_usable),
 		cmocka_unit_test(block_status_payload_is_offered_when_it_can_be_used),
 	};
 

@@ -24,6 +24,7 @@ struct seen {
 	enum nr_operation operation;
 	uint32_t flags;
 	uint64_t offset, length;
+	uint32_t metadata;
 };
 
 static struct {
@@ -59,8 +60,8 @@ static void recorder_submit(struct nr_layer *layer, struct nr_request *req)
 {
 	tape.in_submit = true;
 	if (tape.count < 4096)
-		tape.seen[tape.count++] =
-			(struct seen){ req->operation, req->flags, req->offset, req->length };
+		tape.seen[tape.count++] = (struct seen){ req->operation, req->flags, req->offset,
+							 req->length, req->metadata };
 	if (req->operation == NR_READ)
 		nr_answer_hole(req, req->length - tape.short_answer);
 	if (req->operation == NR_EXTENTS)
@@ -511,6 +512,78 @@ static void test_trim_flush_and_extents_are_emulated_without_the_layer(void **st
 	layer_test_close(t);
 }
 
+/* ---- metadata contexts ---- */
+
+static const char *const own_contexts[] = { "x:first", "x:second" };
+
+static void asked(struct nr_request *req)
+{
+	/* ask_for sees the state. */
+}
+
+static int ask_for(struct layer_client *c, uint32_t metadata)
+{
+	struct nr_extent room[8];
+	struct nr_extents list = { .extent = room, .capacity = 8, .end = 4096 };
+	struct nr_request *req =
+		nr_request_get(layer_client_worker(c), layer_test_stack(layer_client_test(c)), 0);
+	int error;
+
+	assert_non_null(req);
+	req->operation = NR_EXTENTS;
+	req->length = 4096;
+	req->extents = &list;
+	req->metadata = metadata;
+	req->internal.finished = asked;
+	nr_stack_submit(layer_test_stack(layer_client_test(c)), req);
+	while (req->internal.state != NR_REQUEST_IDLE)
+		layer_turn(c);
+	error = req->error;
+	nr_request_release(req, 0);
+	return error;
+}
+
+static void test_contexts_are_those_of_the_backend_where_filters_let_them_pass(void **state)
+{
+	struct layer_test *t;
+
+	tape.traits.contexts = own_contexts;
+	tape.traits.context_count = 2;
+	t = layer_test_open(&options, "offset offset=4096 | recorder");
+	assert_int_equal(layer_test_traits(t)->context_count, 2);
+	assert_int_equal(ask_for(layer_client(t, 0), 2), 0);
+	assert_int_equal(tape.seen[0].metadata, 2);
+	assert_int_equal(tape.seen[0].offset, 4096);
+	assert_int_equal(ask_for(layer_client(t, 0), 3), -EINVAL);
+	assert_int_equal(tape.count, 1);
+	layer_test_close(t);
+
+	/* One that looks at requests and says nothing, and one that has no map. */
+	t = layer_test_open(&options, "shift by=512 | recorder");
+	assert_int_equal(layer_test_traits(t)->context_count, 0);
+	assert_int_equal(ask_for(layer_client(t, 0), 1), -EINVAL);
+	layer_test_close(t);
+	t = layer_test_open(&options, "noextents | recorder");
+	assert_int_equal(layer_test_traits(t)->context_count, 0);
+	layer_test_close(t);
+}
+
+static void test_contexts_that_are_none_are_not_opened(void **state)
+{
+	static const char *const bad[][2] = { { "x:a", "x:a" }, { "x:a", "b" }, { ":b", "x:a" } };
+	static const char *many[NR_CONTEXTS_LISTED_MAX + 1];
+	struct nr_error error;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		tape.traits.contexts = bad[i];
+		tape.traits.context_count = 2;
+		assert_int_equal(layer_test_refused(&options, &error, "recorder"), -EINVAL);
+	}
+	tape.traits.contexts = many;
+	tape.traits.context_count = NR_CONTEXTS_LISTED_MAX + 1;
+	assert_int_equal(layer_test_refused(&options, &error, "recorder"), -E2BIG);
+}
+
 /* ---- opening ---- */
 
 static void refuse(const char *plan, const char *word)
@@ -616,6 +689,9 @@ int main(void)
 		cmocka_unit_test_setup(test_cache_is_emulated_by_reads, setup),
 		cmocka_unit_test_setup(test_trim_flush_and_extents_are_emulated_without_the_layer,
 				       setup),
+		cmocka_unit_test_setup(
+			test_contexts_are_those_of_the_backend_where_filters_let_them_pass, setup),
+		cmocka_unit_test_setup(test_contexts_that_are_none_are_not_opened, setup),
 		cmocka_unit_test_setup(test_a_layer_that_describes_nonsense_is_not_opened, setup),
 		cmocka_unit_test_setup(test_errors_of_opening_name_the_layer, setup),
 		cmocka_unit_test_setup(test_a_new_size_shows_through_filters, setup),
