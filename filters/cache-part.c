@@ -16,6 +16,7 @@
 #include "filters/cache.h"
 
 #define LEASES_AT_ONCE 64u
+#define RECLAIMED_AT_ONCE 4u
 #define FULL_NS UINT64_C(1000000000)
 
 /* Leases. */
@@ -628,6 +629,18 @@ void nr_cache_park(struct nr_layer *layer, struct nr_request *req, enum nr_cache
 		nr_cache_retry(layer, req);
 }
 
+/* From the high mark down to the low one, a little with each block that comes. */
+static void reclaim(struct nr_cache *c)
+{
+	c->reclaims |= c->map.used > c->high_slots;
+	for (unsigned i = 0; i < RECLAIMED_AT_ONCE && c->reclaims; i++) {
+		if (c->map.used <= c->low_slots)
+			c->reclaims = false;
+		else if (!nr_cache_evict(&c->map))
+			break;
+	}
+}
+
 uint32_t nr_cache_take_slot(struct nr_layer *layer, struct nr_worker *worker, uint64_t block)
 {
 	struct nr_cache *c = nr_cache_of(layer);
@@ -635,5 +648,6 @@ uint32_t nr_cache_take_slot(struct nr_layer *layer, struct nr_worker *worker, ui
 
 	if (!nr_cache_is_whole(c, block))
 		return NR_NO_SLOT;
+	reclaim(c);
 	return nr_cache_take(&c->map, block, full);
 }

@@ -20,6 +20,7 @@
 #include "filters/output.h"
 
 #define SIZE_DEFAULT (UINT64_C(1) << 30)
+#define LOW_BELOW_HIGH 15u /* per cent, the default */
 #define SLOTS_MIN 8u
 #define SLOTS_MAX (UINT32_C(1) << 30)
 #define LOOKS_MAX 4096u /* blocks, for one question for extents */
@@ -58,6 +59,26 @@ static const struct nr_param params[] = {
 	  .help = "Bytes of the cache",
 	  .manual = "How many bytes of blocks the store has at most.  The default is 1G, or the\n"
 		    "size of the disk if that is less." },
+	{ .name = "cache-high-threshold",
+	  .type = NR_PARAM_UINT,
+	  .offset = offsetof(struct nr_cache, high),
+	  .fallback = "100",
+	  .min = 1,
+	  .max = 100,
+	  .value = "PERCENT",
+	  .help = "How full the cache gets before blocks are thrown out",
+	  .manual = "When more than this many per cent of the cache are in use, blocks are thrown\n"
+		    "out until it is C<cache-low-threshold>.  With 100, a block is thrown out\n"
+		    "for each one that comes." },
+	{ .name = "cache-low-threshold",
+	  .type = NR_PARAM_UINT,
+	  .offset = offsetof(struct nr_cache, low),
+	  .min = 1,
+	  .max = 99,
+	  .value = "PERCENT",
+	  .help = "How full the cache is when enough was thrown out",
+	  .manual = "See C<cache-high-threshold>, of which it is 15 less by default.  Must be\n"
+		    "less than that." },
 	{ .name = "cache-on-read",
 	  .type = NR_PARAM_STRING,
 	  .offset = offsetof(struct nr_cache, on_read_text),
@@ -140,6 +161,11 @@ static int check(struct nr_layer *layer, struct nr_error *error)
 	const struct nr_cache *c = nr_cache_of(layer);
 	const char *text = c->on_read_text;
 
+	if (c->low && c->low >= c->high)
+		return nr_error_set(error, -EINVAL,
+				    "cache-low-threshold=%" PRIu64
+				    " is not less than cache-high-threshold=%" PRIu64,
+				    c->low, c->high);
 	if (c->directory && c->file)
 		return nr_error_set(
 			error, -EINVAL,
@@ -173,6 +199,10 @@ static void set_sizes(struct nr_layer *layer)
 		max = nr_min(SIZE_DEFAULT, c->size);
 	slots = nr_min(nr_max(max >> c->shift, SLOTS_MIN), SLOTS_MAX);
 	c->map.slots = (uint32_t)slots;
+	c->high_slots = (uint32_t)(slots * c->high / 100);
+	if (c->low == 0)
+		c->low = c->high > LOW_BELOW_HIGH ? c->high - LOW_BELOW_HIGH : 0;
+	c->low_slots = (uint32_t)(slots * c->low / 100);
 	c->dirty_limit = (uint32_t)nr_max(slots * c->dirty_max / 100, 1);
 	c->dirty_begin = c->dirty_limit / 2;
 }

@@ -158,9 +158,11 @@ struct nr_cache {
 	int fd;                            /* of the store's file; -1 */
 	int status_fd;                     /* -1: none */
 	uint32_t dirty_limit, dirty_begin; /* slots: never more; beyond, they are written back */
-	uint32_t becoming;                 /* slots that may be dirty soon */
-	uint32_t writing;                  /* slots in jobs */
-	uint64_t full_until;               /* the store's disk is full: until then only replace */
+	uint32_t high_slots, low_slots;    /* more than the one: down to the other */
+	bool reclaims;
+	uint32_t becoming;   /* slots that may be dirty soon */
+	uint32_t writing;    /* slots in jobs */
+	uint64_t full_until; /* the store's disk is full: until then only replace */
 
 	struct nr_cache_map map;
 	struct nr_cache_range *ranges;

@@ -381,6 +381,28 @@ static void test_a_slot_is_not_another_blocks_while_an_answer_lies_in_it(void **
 	layer_test_close(t);
 }
 
+static void test_the_thresholds_hold(void **state)
+{
+	struct layer_test *t = open_cache("cache-on-read=true cache-policy=lru "
+					  "cache-high-threshold=50 cache-low-threshold=25");
+	struct layer_client *c = layer_client(t, 0);
+	unsigned before;
+
+	/* Of 64 slots, 32 and 16. */
+	for (unsigned i = 0; i < 40; i++)
+		assert_true(layer_is(c, i * BLOCK, BLOCK, 0));
+	before = below->count[NR_READ];
+	assert_int_equal(before, 40);
+	/* What came last is there, and so much of it. */
+	for (unsigned i = 40; i-- > 24;)
+		assert_true(layer_is(c, i * BLOCK, BLOCK, 0));
+	assert_int_equal(below->count[NR_READ], before);
+	for (unsigned i = 0; i < 8; i++)
+		assert_true(layer_is(c, i * BLOCK, BLOCK, 0));
+	assert_int_equal(below->count[NR_READ], before + 8);
+	layer_test_close(t);
+}
+
 static void test_parameters_that_cannot_be(void **state)
 {
 	static const char *const wrong[] = { "cache-min-block-size=5000", "cache-min-block-size=2k",
@@ -634,6 +656,7 @@ int main(void)
 		cmocka_unit_test(test_a_refused_zero_changes_nothing),
 		cmocka_unit_test(test_a_disk_that_shrinks_and_grows_has_no_old_blocks),
 		cmocka_unit_test(test_a_slot_is_not_another_blocks_while_an_answer_lies_in_it),
+		cmocka_unit_test(test_the_thresholds_hold),
 		cmocka_unit_test(test_parameters_that_cannot_be),
 		cmocka_unit_test(test_any_order_of_events),
 		cmocka_unit_test(test_any_order_of_events_with_failing_disks),
