@@ -23,6 +23,10 @@ SECTIONS = {
                 charts.latency),
     "fio": ("fio's engine for NBD", "A client that users trust. It costs more than nbdload, so "
             "servers differ less.", charts.fio),
+    "cow": ("Writes into an overlay", "The filter cow over a cached file, its overlay in a file "
+            "without a name; and the file without it.", charts.direct),
+    "readahead": ("A slow disk, read in order", "One request at a time to a disk that answers "
+                  "after 5 ms, with and without filters that read ahead.", charts.direct),
     "proxy": ("Through another server", "The backend nbd in front of a server whose disk is in "
               "memory, and the same from memory.", charts.direct),
     "compose": ("Disks made of others", "A mirror of two disks in memory and one of them; a stripe "
