@@ -269,6 +269,7 @@ const struct nr_layer_type nr_gzip_type = {
 	.summary = "serves what the gzip file below unpacks to",
 	.kind = NR_FILTER,
 	.placement = NR_HOME,
+	.needs = NR_NEEDS_READER,
 	.params = params,
 	.instance_size = sizeof(struct gzip),
 	.request_size = sizeof(struct nr_blocks_state),

@@ -113,6 +113,7 @@ const struct nr_layer_type nr_partition_type = {
 	.summary = "serves one partition of the disk below",
 	.kind = NR_FILTER,
 	.placement = NR_SPREAD,
+	.needs = NR_NEEDS_READER,
 	.params = params,
 	.instance_size = sizeof(struct partition),
 	.open = find_place,

@@ -127,6 +127,7 @@ const struct nr_layer_type nr_tar_type = {
 	.summary = "serves a file in the tar archive below",
 	.kind = NR_FILTER,
 	.placement = NR_SPREAD,
+	.needs = NR_NEEDS_READER,
 	.params = params,
 	.instance_size = sizeof(struct tar),
 	.request_size = sizeof(struct nr_ranges_state),

@@ -198,6 +198,7 @@ const struct nr_layer_type nr_xva_type = {
 	.summary = "serves a disk of the XenServer or XCP-ng export below",
 	.kind = NR_FILTER,
 	.placement = NR_SPREAD,
+	.needs = NR_NEEDS_READER,
 	.params = params,
 	.instance_size = sizeof(struct xva),
 	.request_size = sizeof(struct nr_ranges_state),

@@ -309,6 +309,7 @@ const struct nr_layer_type nr_xz_type = {
 	.summary = "serves what the xz file below unpacks to",
 	.kind = NR_FILTER,
 	.placement = NR_HOME,
+	.needs = NR_NEEDS_READER,
 	.params = params,
 	.instance_size = sizeof(struct xz),
 	.request_size = sizeof(struct nr_blocks_state),

@@ -406,6 +406,7 @@ const struct nr_layer_type nr_zstd_type = {
 	.summary = "serves what the zstd file below unpacks to",
 	.kind = NR_FILTER,
 	.placement = NR_HOME,
+	.needs = NR_NEEDS_READER,
 	.params = params,
 	.instance_size = sizeof(struct zstd),
 	.request_size = sizeof(struct nr_blocks_state),

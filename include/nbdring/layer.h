@@ -68,6 +68,7 @@ enum nr_placement {
 #define NR_NEEDS_SOCKETS (1u << 2)  /* makes sockets: connects, listens, asks name servers */
 #define NR_NEEDS_PROGRAMS (1u << 3) /* runs other programs, which inherit any restriction */
 #define NR_NEEDS_SCRATCH (1u << 4)  /* makes temporary files in nr_scratch_folder() */
+#define NR_NEEDS_READER (1u << 5)   /* calls nr_read_below */
 
 /*
  * What a client has proved by TLS.  Text is UTF-8 without NUL and control characters

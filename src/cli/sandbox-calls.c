@@ -324,6 +324,14 @@ static int allow_prctl(scmp_filter_ctx filter)
 	return err;
 }
 
+/* A layer that reads below while it is opened does so on a ring made for that. */
+static int allow_rings(scmp_filter_ctx filter, const struct nr_sandbox *sandbox)
+{
+	bool needed = sandbox->opens_later && sandbox->needs & NR_NEEDS_READER;
+
+	return needed ? allow(filter, "io_uring_setup") : 0;
+}
+
 static int allow_sockets(scmp_filter_ctx filter, const struct nr_sandbox *sandbox)
 {
 	int err;
@@ -355,6 +363,8 @@ static int fill(scmp_filter_ctx filter, const struct nr_sandbox *sandbox)
 		err = allow_ioctl(filter);
 	if (!err)
 		err = allow_prctl(filter);
+	if (!err)
+		err = allow_rings(filter, sandbox);
 	return err ? err : allow_sockets(filter, sandbox);
 }
 

@@ -15,7 +15,7 @@
 #include "src/stack/params-path.h"
 #include "src/stack/params-text.h"
 
-#define NR_NEEDS_ALL (NR_NEEDS_FILES | NR_NEEDS_SOCKETS | NR_NEEDS_PROGRAMS)
+#define NR_NEEDS_ALL (NR_NEEDS_FILES | NR_NEEDS_SOCKETS | NR_NEEDS_PROGRAMS | NR_NEEDS_READER)
 #define DEPTH_MAX 8 /* of stacks within stacks */
 #define REACH_SCRATCH (NR_REACH_READ | NR_REACH_WRITE | NR_REACH_MAKE | NR_REACH_REMOVE)
 

@@ -51,6 +51,7 @@ struct nr_sandbox {
 	bool commands;         /* the server ends a command that is outside (--run) */
 	bool abstract_sockets; /* it talks to one */
 	bool local_sockets;    /* it may have to connect to the system log again */
+	bool opens_later;      /* exports are opened when their clients come */
 	int landlock;          /* ABI that is in force; 0: none */
 	bool seccomp;          /* in force */
 };

@@ -406,6 +406,7 @@ static int become_ready(struct serving *s, struct nr_error *error)
 		nr_log_open("syslog", options->verbose);
 	err = run_command(s, error);
 	s->sandbox.local_sockets = nr_log_reconnects();
+	s->sandbox.opens_later = nr_server_opens_later(s->server);
 	if (!err)
 		err = nr_sandbox_seal(&s->sandbox, error);
 	if (!err)

@@ -119,6 +119,11 @@ static struct nr_export *look_up(struct nr_exports *t, const char *name)
 	return e;
 }
 
+bool nr_exports_many(const struct nr_exports *t)
+{
+	return t->many;
+}
+
 unsigned nr_exports_count(struct nr_exports *t)
 {
 	unsigned count = 0;

@@ -71,6 +71,8 @@ void nr_export_leave(struct nr_export *export, struct nr_session *session,
 
 /* How many are open, or being opened or closed.  Any thread. */
 unsigned nr_exports_count(struct nr_exports *exports);
+/* Has the plan many disks, each of which is opened for its first client? */
+bool nr_exports_many(const struct nr_exports *exports);
 
 struct nr_stack *nr_export_stack(const struct nr_export *export);
 /* The shard its connections have to live on, or -1: any. */

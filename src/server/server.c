@@ -283,6 +283,11 @@ unsigned nr_server_count_exports(struct nr_server *server)
 	return nr_exports_count(server->exports);
 }
 
+bool nr_server_opens_later(const struct nr_server *server)
+{
+	return nr_exports_many(server->exports);
+}
+
 /* Connections that come and go. */
 
 void nr_server_negotiated(struct nr_server *server)

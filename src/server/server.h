@@ -103,6 +103,8 @@ bool nr_server_turns(struct nr_server *server, uint64_t patience_ns);
 /* Connections, and exports that are open or being opened or closed.  Any thread. */
 unsigned nr_server_count_clients(const struct nr_server *server);
 unsigned nr_server_count_exports(struct nr_server *server);
+/* Are exports opened when clients come for them, rather than at the start? */
+bool nr_server_opens_later(const struct nr_server *server);
 
 /* Until all threads have ended.  Returns 0, or -errno if a flush at the end failed. */
 int nr_server_wait(struct nr_server *server);

@@ -73,6 +73,16 @@ nbdcopy --flush "$WORK/new" "$URI"
 stop_server
 same_bytes "$DISK/expected" "$DISK/mbr"
 
+# The sandbox is closed by then, and the table is read on a ring of its own.
+note "disks of a folder, whose tables are read when clients come"
+mkdir "$DISK/folder"
+cp --reflink=auto "$DISK/mbr" "$DISK/folder/one"
+cp --reflink=auto "$DISK/gpt" "$DISK/folder/two"
+start_server --filter=partition file "dir=$DISK/folder" partition=2
+equal "one's size" "$(nbdinfo --size "nbd+unix:///one?socket=$SOCK")" $((4096 * 512))
+equal "two's size" "$(nbdinfo --size "nbd+unix:///two?socket=$SOCK")" 512
+stop_server
+
 note "tables that cannot be used"
 refused "beyond the end" -- -U "$WORK/s" --filter=partition \
 	file "$DISK/mbr" partition=1 partition-sectorsize=4096
