@@ -207,10 +207,11 @@ static const struct nr_option rows[] = {
 		.name = "snapshot", .letter = 's',
 		.group = NR_OPTIONS_LAYERS, .kind = NR_OPTION_SET, .number = 1,
 		.offset = FIELD(qemu.snapshot),
-		.help = "refused: there is nowhere yet to keep what is written",
+		.help = "keep what is written in a temporary file, not in the image",
 		.manual =
-"Refused, because there is nothing yet that could keep what is written apart from the\n"
-"image.",
+"Keep what is written in a temporary file in the folder that the environment variable\n"
+"C<TMPDIR> names, or in F</var/tmp>; it is gone when the server ends.  The image is only\n"
+"read, by any number of servers.",
 	},
 	{
 		.name = "load-snapshot", .letter = 'l', .value = "SNAPSHOT",

@@ -109,10 +109,6 @@ static int refuse_image(const struct nr_qemu_options *q, struct nr_error *error)
 		return nr_error_set(error, -EINVAL, "--image-opts and -f are mutually exclusive");
 	if (q->cache_given > 1)
 		return nr_error_set(error, -EINVAL, "-n and --cache can only be specified once");
-	if (q->snapshot)
-		return nr_error_set(error, -ENOTSUP,
-				    "-s is not possible yet: there is nothing to keep what is "
-				    "written apart from the image; use -r, or a copy");
 	if (q->load)
 		return nr_error_set(error, -ENOTSUP,
 				    "Failed to load snapshot: Block format 'raw' used by device '' "
@@ -383,6 +379,9 @@ static int set_backend(struct nr_options *options, struct nr_qemu_image *image,
 		err = set_discard(options, image, error);
 	if (!err)
 		err = set_stretch(options, image, error);
+	/* Next to the image: all that is written is kept apart from it. */
+	if (!err && options->qemu.snapshot)
+		err = add_filter(options, "cow", error);
 	return err;
 }
 
@@ -392,8 +391,9 @@ static int look_at_image(struct nr_options *options, struct nr_qemu_image *image
 	int err = nr_qemu_image_read(image, name, options->qemu.format, options->qemu.image_opts,
 				     error);
 
-	image->read_only = image->read_only || options->read_only;
-	options->read_only = image->read_only;
+	options->read_only = options->read_only || image->read_only;
+	/* Under a temporary overlay the image is only read. */
+	image->read_only = options->read_only || options->qemu.snapshot;
 	if (!err)
 		err = check_modes(NULL, image->aio, image->discard, image->detect_zeroes, error);
 	if (!err)

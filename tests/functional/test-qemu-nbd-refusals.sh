@@ -88,7 +88,6 @@ says "the format 'qcow2' cannot be served" "$DISK/qcow2"
 says 'nbd-client -unix SOCKET /dev/nbd7' -c /dev/nbd7 -f raw "$DISK/disk"
 says 'nbd-client -d /dev/nbd7' -d /dev/nbd7
 says 'nbdinfo --list' -L
-says '-s is not possible yet' -s -f raw "$DISK/disk"
 says "no option 'nosuch'" --image-opts "driver=raw,nosuch=1,file.filename=$DISK/disk"
 says "expects 'on' or 'off'" --image-opts "driver=raw,read-only=maybe,file.filename=$DISK/disk"
 says 'must lie in it' -k "$sock" --image-opts \

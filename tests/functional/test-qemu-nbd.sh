@@ -199,6 +199,19 @@ if dd if="$DISK/disk" of=/dev/null iflag=direct bs=4096 count=1 status=none 2>/d
 	each_qemu_nbd caching
 fi
 
+temporary() {
+	cp "$DISK/disk" "$DISK/base"
+	random_file "$DISK/other" 1048576
+	qemu_nbd -t -s -f raw "$DISK/base"
+	nbdcopy "$DISK/other" "$URI"
+	nbdcopy "$URI" "$WORK/back"
+	same_bytes "$DISK/other" "$WORK/back"
+	kill "$PID"
+	until_true 60 process_ended "$PID" || fail "it did not end"
+	same_bytes "$DISK/disk" "$DISK/base"
+}
+each_qemu_nbd temporary
+
 background() {
 	local status=0
 
