@@ -46,7 +46,9 @@ int nr_gzip_index_add(struct nr_gzip_index *index, const uint8_t *window, uint32
 			return -ENOMEM;
 		}
 		fits = realloc(data, packed);
-		state.window = fits ? fits : data;
+		if (fits)
+			data = fits;
+		state.window = data;
 		state.packed = (uint32_t)packed;
 		index->bytes += packed;
 	}

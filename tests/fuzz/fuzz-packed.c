@@ -80,7 +80,8 @@ static void set_file(uint8_t how, const uint8_t *data, size_t size)
 	file.block = blocks[how & 3];
 	file.piece = size < 2048 ? pieces[how >> 2 & 3] : 0;
 	file.fail_at = how & 16 ? 1 + (how >> 5) : 0;
-	assert(nr_round_up(size, file.block, &whole));
+	if (!nr_round_up(size, file.block, &whole))
+		abort();
 	file.size = whole;
 	file.data = calloc(1, whole ? whole : 1);
 	assert(file.data);
