@@ -151,12 +151,13 @@ static void end_job(struct nr_layer *layer, struct nr_cache_job *job)
 	for (uint32_t i = 0; i < job->count; i++)
 		end_of_block(c, job, job->first + i);
 	if (job->error) {
+		unsigned long long at = job->first << c->shift;
+
 		if (c->failures == c->reported)
 			nr_layer_log(layer, NR_LAYER_ERROR,
 				     "writing back %u blocks at %llu: %s; they are kept and "
 				     "tried again",
-				     job->count, (unsigned long long)(job->first << c->shift),
-				     strerror(-job->error));
+				     job->count, at, strerror(-job->error));
 		c->failures++;
 		c->error = job->error;
 		c->retry_at = nr_now(carrier->worker) + AFTER_FAILURE_NS;

@@ -38,8 +38,6 @@
 #define KEEP_INTERVAL_S 10
 #define KEEP_COUNT 4
 
-extern char **environ;
-
 static uint64_t now(void)
 {
 	struct timespec t;

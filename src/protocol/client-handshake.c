@@ -246,7 +246,7 @@ static uint8_t *put_string(uint8_t *p, const uint8_t *end, const char *string)
 	if (length > NBD_STRING_MAX || (size_t)(end - p) < 4 + length)
 		return NULL;
 	p = nbd_put32(p, (uint32_t)length);
-	memcpy(p, string, length);
+	memcpy(p, string, length); /* NOLINT(bugprone-not-null-terminated-result) */
 	return p + length;
 }
 

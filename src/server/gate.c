@@ -54,7 +54,7 @@ int nr_gate_init(struct nr_gate *gate, const struct nr_gate_limits *limits, stru
 	/* Not to be guessed, so that no client chooses where it is looked for. */
 	if (getrandom(&gate->seed, sizeof(gate->seed), 0) < 0)
 		gate->seed = now_ns();
-	gate->peers = calloc(BUCKETS, sizeof(*gate->peers));
+	gate->peers = calloc(BUCKETS, sizeof(struct nr_peer *));
 	return gate->peers ? 0 : -ENOMEM;
 }
 

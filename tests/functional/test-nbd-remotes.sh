@@ -83,12 +83,12 @@ server, work = sys.argv[1:]
 ours, theirs = socket.socketpair()
 remote = subprocess.Popen([server, "--single", "memory", "8M"], stdin=theirs, stdout=theirs)
 theirs.close()
-path = work + "/fd.sock"
-proxy = subprocess.Popen([server, "-f", "-U", path, "nbd", f"socket-fd={ours.fileno()}"],
+path, ready = work + "/fd.sock", work + "/fd.pid"
+proxy = subprocess.Popen([server, "-f", "-U", path, "-P", ready, "nbd", f"socket-fd={ours.fileno()}"],
                          pass_fds=[ours.fileno()])
 ours.close()
 client = nbd.NBD()
-while not os.path.exists(path) and proxy.poll() is None:
+while not os.path.exists(ready) and proxy.poll() is None:
     time.sleep(0.02)
 client.connect_unix(path)
 client.pwrite(b"x" * 5000, 77)

@@ -177,7 +177,7 @@ static void try_image(const uint8_t *data, size_t size)
 	char *text = fuzz_string(data, size), *json = malloc(strlen(text) + sizeof(start));
 
 	assert(json);
-	memcpy(json, start, strlen(start));
+	memcpy(json, start, strlen(start)); /* NOLINT(bugprone-not-null-terminated-result) */
 	memcpy(json + strlen(start), text, strlen(text) + 1);
 	check_image(text, "raw", true);
 	check_image(text, NULL, false);

@@ -130,7 +130,7 @@ void cache_disk_let_go(struct cache_disk *disk, unsigned index)
 	LAYER_CHECK(index < disk->held);
 	disk->held--;
 	memmove(&disk->queue[index], &disk->queue[index + 1],
-		(disk->held - index) * sizeof(disk->queue[0]));
+		(disk->held - index) * sizeof(struct nr_request *));
 	nr_resume(disk->layer, req);
 }
 
