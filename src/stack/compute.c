@@ -7,9 +7,7 @@
  * start a thread each.  For the same reason it is not the pool of calls that block,
  * which has more threads than there are processors.
  *
- * The state below is not a setting and belongs to no layer: it is made with the first
- * share and gone with the last.  `lock` guards it; a holder of a share may read `pool`
- * without, because it does not change while there is one.
+ * The state below is not a setting and belongs to no layer.
  *
  * The job lies in front of the layer's scratch.  From nr_resume on the request, and the
  * job with it, are the worker's again, so that call is the last that the thread does.
@@ -18,11 +16,10 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <pthread.h>
 #include <sched.h>
 
 #include "nbdring/layer.h"
-#include "ring/offload.h"
+#include "ring/offload-shared.h"
 
 #define THREADS_MAX 64
 
@@ -33,9 +30,7 @@ struct computation {
 	nr_compute_fn *compute;
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct nr_offload *pool;
-static unsigned shares;
+static struct nr_offload_shared threads = NR_OFFLOAD_SHARED_INIT;
 
 size_t nr_compute_bytes(void)
 {
@@ -52,31 +47,14 @@ static unsigned processors(void)
 
 int nr_compute_acquire(struct nr_error *error)
 {
-	int err = 0;
-
-	(void)pthread_mutex_lock(&lock);
-	if (shares == 0)
-		pool = nr_offload_create(processors());
-	if (pool)
-		shares++;
-	else
-		err = nr_error_system(error, -ENOMEM, "threads for computing");
-	(void)pthread_mutex_unlock(&lock);
-	return err;
+	if (nr_offload_shared_acquire(&threads, processors()))
+		return 0;
+	return nr_error_system(error, -ENOMEM, "threads for computing");
 }
 
 void nr_compute_release(void)
 {
-	struct nr_offload *last = NULL;
-
-	(void)pthread_mutex_lock(&lock);
-	assert(shares > 0);
-	if (--shares == 0) {
-		last = pool;
-		pool = NULL;
-	}
-	(void)pthread_mutex_unlock(&lock);
-	nr_offload_destroy(last);
+	nr_offload_shared_release(&threads);
 }
 
 static void run(struct nr_job *job)
@@ -94,5 +72,5 @@ void nr_compute(struct nr_layer *layer, struct nr_request *req, nr_compute_fn *c
 	assert(layer->type->computes);
 	assert(layer->type->resume);
 	*c = (struct computation){ .job.run = run, .layer = layer, .req = req, .compute = compute };
-	nr_offload_submit(pool, &c->job);
+	nr_offload_submit(threads.pool, &c->job);
 }
