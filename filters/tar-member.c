@@ -381,6 +381,7 @@ static int take_text(struct walk *w, uint8_t type, uint64_t data, uint64_t size)
 	text = malloc(size + 1);
 	if (!text)
 		return nr_error_system(w->error, -ENOMEM, "a header");
+	text[size] = '\0';
 	err = read_bytes(w, data, size, text);
 	if (!err && type == 'L')
 		err = replace_name(w, text, size);
