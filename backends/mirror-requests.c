@@ -166,7 +166,7 @@ static bool make_children(struct nr_mirror *m, struct nr_mirror_op *op,
 static void send_to_all(struct nr_mirror *m, struct nr_mirror_op *op)
 {
 	const struct nr_request *req = op->req;
-	struct nr_request *child[NR_MIRROR_LEGS_MAX];
+	struct nr_request *child[NR_MIRROR_LEGS_MAX] = { NULL };
 
 	op->step = NR_STEP_LEGS;
 	op->started = is_flush(op) ? ++m->epoch : 0;

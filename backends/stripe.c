@@ -129,6 +129,7 @@ static void deal_out(const struct stripe *self, const struct nr_request *req, st
 		while (at < end) {
 			uint64_t part = nr_stripe_part(&self->disk, at, end);
 
+			assert(child);
 			if (fill)
 				child->segments[child->segment_count] =
 					(struct nr_segment){ data, part, NULL };
@@ -149,13 +150,16 @@ static bool share_out(const struct stripe *self, struct nr_request *req, struct 
 	uint8_t *memory;
 
 	deal_out(self, req, fan, false);
-	for (unsigned i = 0; i < fan->count; i++, child = nr_fan_next(child))
+	for (unsigned i = 0; i < fan->count; i++, child = nr_fan_next(child)) {
+		assert(child);
 		room += child->segment_count;
+	}
 	fan->memory = nr_buffer_get(req->worker, room * sizeof(*segments), &memory);
 	if (!fan->memory)
 		return false;
 	segments = (struct nr_segment *)(void *)memory;
 	for (unsigned i = 0; i < fan->count; i++, child = nr_fan_next(child)) {
+		assert(child);
 		child->segments = segments;
 		segments += child->segment_count;
 		child->segment_count = 0;

@@ -180,9 +180,12 @@ void nr_cells_drop(struct nr_cell *cell)
 
 void nr_cells_free(struct nr_cells *cells)
 {
-	for (unsigned i = 0; i < NR_CELL_BUCKETS; i++)
-		while (cells->bucket[i])
-			remove_cell(cells->bucket[i]);
+	for (unsigned i = 0; i < NR_CELL_BUCKETS; i++) {
+		for (struct nr_cell *cell = cells->bucket[i], *next; cell; cell = next) {
+			next = cell->chain;
+			remove_cell(cell);
+		}
+	}
 	assert(cells->used == 0);
 }
 

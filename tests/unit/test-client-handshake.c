@@ -436,7 +436,7 @@ static enum nr_client_state ask_for_all(const struct script *s, struct nr_client
 
 static void contexts_that_are_listed_are_asked_for(void **state)
 {
-	struct nr_client_agreement agreed;
+	struct nr_client_agreement agreed = { 0 };
 	struct script s;
 
 	begin(&s);

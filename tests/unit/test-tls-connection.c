@@ -520,6 +520,8 @@ static void garbage_instead_of_tls(void **state)
 
 	start(&host, 1, NR_TLS_OFFERED);
 	for (unsigned i = 0; i < 20; i++) {
+		/* A record of a handshake that holds the start of a ClientHello. */
+		static const uint8_t hello[] = { 0x16, 3, 1, 3, 0, 1, 0, 2, 0xfc, 3, 3 };
 		static struct client c;
 		uint8_t words[1000], in[1000];
 		size_t heard = 0, part;
@@ -527,7 +529,7 @@ static void garbage_instead_of_tls(void **state)
 		for (size_t k = 0; k < sizeof(words); k++)
 			words[k] = (uint8_t)(rand() >> 7);
 		if (i % 2)
-			memcpy(words, "\x16\x03\x01\x03\x00\x01\x00\x02\xfc\x03\x03", 11);
+			memcpy(words, hello, sizeof(hello));
 		if (i == 2)
 			put_option(words, NBD_OPT_LIST, 0);
 		connect_to(&c, &host);
