@@ -9,6 +9,9 @@
  *
  * Latency is the time between a request's passing this filter on its way down and
  * on its way up: all that is below, and nothing of the network.
+ *
+ * Behind that comes what the layers of the stack tell of themselves (figure.h), wherever
+ * in it they are.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -252,6 +255,67 @@ static void add_breakdown(struct nr_text *text, const struct operation *op, uint
 	nr_text_add(text, ")\n");
 }
 
+/* What the layers tell. */
+struct telling {
+	struct nr_text *text;
+	const struct nr_layer *layer; /* that told last; NULL: none yet */
+};
+
+static void figure_text(void *context, const struct nr_layer *layer, const struct nr_figure *figure,
+			uint64_t value)
+{
+	struct telling *t = context;
+
+	if (t->layer != layer)
+		nr_text_add(t->text, "%s:\n", layer->type->name);
+	t->layer = layer;
+	nr_text_add(t->text, "  %s: ", figure->name);
+	switch (figure->unit) {
+	case NR_FIGURE_NUMBER:
+		nr_text_add(t->text, "%" PRIu64 "\n", value);
+		return;
+	case NR_FIGURE_BYTES:
+		add_bytes(t->text, value);
+		nr_text_add(t->text, "\n");
+		return;
+	case NR_FIGURE_MILLIONTHS:
+		nr_text_add(t->text, "%.2f%%\n", (double)value / 1e4);
+		return;
+	}
+}
+
+static void figures_text(struct nr_text *text, const struct nr_layer *layer)
+{
+	struct telling telling = { .text = text };
+
+	nr_figures(layer, figure_text, &telling);
+}
+
+static void figure_json(void *context, const struct nr_layer *layer, const struct nr_figure *figure,
+			uint64_t value)
+{
+	struct telling *t = context;
+
+	if (t->layer != layer)
+		nr_text_add(t->text, "%s{\"layer\":\"%s\",\"figures\":{", t->layer ? "}}," : "",
+			    layer->type->name);
+	nr_text_add(t->text, "%s\"%s\":", t->layer == layer ? "," : "", figure->name);
+	t->layer = layer;
+	if (figure->unit == NR_FIGURE_MILLIONTHS)
+		nr_text_add(t->text, "%.6f", (double)value / 1e6);
+	else
+		nr_text_add(t->text, "%" PRIu64, value);
+}
+
+static void figures_json(struct nr_text *text, const struct nr_layer *layer)
+{
+	struct telling telling = { .text = text };
+
+	nr_text_add(text, ",\"layers\":[");
+	nr_figures(layer, figure_json, &telling);
+	nr_text_add(text, telling.layer ? "}}]" : "]");
+}
+
 static void add_text(struct nr_text *text, const struct nr_layer *layer, const struct counters *sum,
 		     uint64_t elapsed)
 {
@@ -289,6 +353,7 @@ static void add_text(struct nr_text *text, const struct nr_layer *layer, const s
 			micro(percentile(op, 990)), micro(percentile(op, 999)), micro(op->longest));
 		add_breakdown(text, op, stats->threshold);
 	}
+	figures_text(text, layer);
 	nr_text_add(text, "\n");
 }
 
@@ -342,7 +407,9 @@ static void add_json(struct nr_text *text, const struct nr_layer *layer, const s
 		nr_text_add(text, "]}");
 		comma = ",";
 	}
-	nr_text_add(text, "}}\n");
+	nr_text_add(text, "}");
+	figures_json(text, layer);
+	nr_text_add(text, "}\n");
 }
 
 static void stats_close(struct nr_layer *layer)

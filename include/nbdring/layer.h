@@ -38,6 +38,7 @@
 #include <sys/socket.h>
 
 #include "nbdring/error.h"
+#include "nbdring/figure.h"
 #include "nbdring/limits.h"
 #include "nbdring/param.h"
 #include "nbdring/request.h"
@@ -45,7 +46,7 @@
 #pragma GCC visibility push(default) /* what modules call */
 
 /* Raised whenever a structure or a rule here changes. */
-#define NR_LAYER_ABI 8
+#define NR_LAYER_ABI 9
 
 #define NR_NAME_MAX 4096 /* bytes of an export name (protocol, "String values") */
 
@@ -126,6 +127,8 @@ struct nr_layer_type {
 	size_t request_size;           /* scratch per request, bytes; see nr_scratch */
 	size_t session_size;           /* state per client, bytes; see nr_session_data */
 	size_t shared_size;            /* state of all exports, bytes; see nr_shared_data */
+
+	const struct nr_figure *figures; /* what it tells of its work; NULL: nothing */
 
 	/* Are the parameters legal together?  No I/O.  Main thread, at start. */
 	int (*check)(struct nr_layer *layer, struct nr_error *error);
@@ -370,6 +373,14 @@ void nr_enter(struct nr_stack *substack, struct nr_request *child);
  * layer that finds out there whether it can be spread.
  */
 void nr_layer_needs_home(struct nr_layer *layer);
+
+/*
+ * EACH for every figure of every layer of the stack that LAYER is in, from the client's side
+ * to the backend's.  Any thread, while LAYER is open or being closed.
+ */
+typedef void nr_figures_fn(void *context, const struct nr_layer *layer,
+			   const struct nr_figure *figure, uint64_t value);
+void nr_figures(const struct nr_layer *layer, nr_figures_fn *each, void *context);
 
 /*
  * Where temporary files belong: $TMPDIR if that is set to an absolute path, else /var/tmp.

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "src/cli/qemu.h"
+#include "src/stack/figures.h"
 #include "src/stack/params-text.h"
 #include "src/stack/params.h"
 
@@ -168,6 +169,7 @@ static int manual(FILE *to, const char *name, const struct nr_catalog *catalog,
 		for (const struct nr_layer_type *const *layer = both[i]; *layer; layer++) {
 			if (strcmp((*layer)->name, name) == 0) {
 				nr_params_manual(to, (*layer)->params);
+				nr_figures_manual(to, (*layer)->figures);
 				return 0;
 			}
 		}

@@ -338,18 +338,16 @@ int nr_layer_open(struct nr_layer *layer, struct nr_error *error)
 	return 0;
 }
 
+/* The instances stay: what is closed last may want to know their figures. */
 static void close_layers(struct nr_stack *stack)
 {
 	bool is_down = stack->gate && nr_gate_is_down(stack->gate);
 
-	while (stack->top) {
-		struct nr_layer *layer = stack->top;
+	for (struct nr_layer *layer = stack->top; layer; layer = layer->below) {
 		bool is_open = layer->below || !is_down;
 
 		if (is_open)
 			nr_layer_close(layer);
-		stack->top = layer->below;
-		free_layer(layer);
 	}
 }
 
