@@ -122,11 +122,17 @@ static bool may_go(void *context, uint32_t slot)
 	return s->state == NR_CACHE_CLEAN && s->pins == 0;
 }
 
+static void count_used(struct nr_cache_map *map, int more)
+{
+	map->used += (uint32_t)more;
+	nr_count_set(&map->used_now, map->used);
+}
+
 static void make_free(struct nr_cache_map *map, uint32_t slot)
 {
 	map->slot[slot] = (struct nr_cache_slot){ .low = map->free, .state = NR_CACHE_EMPTY };
 	map->free = slot;
-	map->used--;
+	count_used(map, -1);
 }
 
 static uint32_t take_empty(struct nr_cache_map *map)
@@ -139,7 +145,7 @@ static uint32_t take_empty(struct nr_cache_map *map)
 		slot = map->fresh++;
 	else
 		return NR_NO_SLOT;
-	map->used++;
+	count_used(map, 1);
 	return slot;
 }
 
@@ -154,7 +160,7 @@ static uint32_t evict(struct nr_cache_map *map)
 	block = nr_cache_block_of(map, slot);
 	take_out(map, block, slot);
 	map->policy.type->remove(&map->policy, slot, block, true);
-	map->evictions++;
+	nr_count_add(&map->evictions, 1);
 	return slot;
 }
 
@@ -190,11 +196,11 @@ void nr_cache_restore(struct nr_cache_map *map, uint32_t slot, uint64_t block,
 	assert(slot >= map->fresh);
 	assert(slot < map->slots);
 	while (map->fresh < slot) {
-		map->used++;
+		count_used(map, 1);
 		make_free(map, map->fresh++);
 	}
 	map->fresh = slot + 1;
-	map->used++;
+	count_used(map, 1);
 	map->policy.type->expect(&map->policy, block);
 	occupy(map, slot, block);
 	nr_cache_set(map, slot, state);
@@ -224,8 +230,9 @@ static void count_dirty(struct nr_cache_map *map, uint32_t slot, bool before, bo
 		return;
 	map->dirty_bits[slot / 64] ^= bit;
 	map->dirty = now ? map->dirty + 1 : map->dirty - 1;
-	if (map->dirty > map->dirty_most)
-		map->dirty_most = map->dirty;
+	nr_count_set(&map->dirty_now, map->dirty);
+	if (map->dirty > nr_count_get(&map->dirty_most))
+		nr_count_set(&map->dirty_most, map->dirty);
 }
 
 void nr_cache_set(struct nr_cache_map *map, uint32_t slot, enum nr_cache_state state)

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "filters/cache-policy.h"
+#include "nbdring/figure.h"
 
 /*
  * The life of a slot.
@@ -61,8 +62,8 @@ struct nr_cache_map {
 	uint32_t *hash;       /* slot + 1; 0: nothing */
 	uint64_t *dirty_bits; /* DIRTY, WRITING, DIRTY_AGAIN */
 	struct nr_policy policy;
-	uint64_t evictions; /* counters */
-	uint32_t dirty_most;
+	/* For other threads: `used` and `dirty` as they are, and more. */
+	nr_count used_now, dirty_now, dirty_most, evictions;
 };
 
 bool nr_cache_map_init(struct nr_cache_map *map, const struct nr_policy_type *policy,

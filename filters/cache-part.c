@@ -524,7 +524,7 @@ void nr_cache_store_failed(struct nr_layer *layer, struct nr_worker *worker, int
 	struct nr_cache *c = nr_cache_of(layer);
 	uint64_t now = nr_now(worker);
 
-	c->figures.store_errors++;
+	nr_count_add(&c->figures.store_errors, 1);
 	if (now >= c->full_until)
 		nr_layer_log(layer, NR_LAYER_WARNING, "the store: %s; %s", strerror(-error),
 			     error == -ENOSPC ? "the cache does not grow"

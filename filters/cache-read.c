@@ -58,7 +58,7 @@ static enum nr_cache_plan plan_hit(struct nr_layer *layer, struct nr_request *re
 	part->first = first;
 	part->slot = slot;
 	part->count = count;
-	c->figures.hits += count;
+	nr_count_add(&c->figures.hits, count);
 	use(c, slot, count);
 	return begin(layer, req, part);
 }
@@ -122,8 +122,8 @@ static enum nr_cache_plan plan_miss(struct nr_layer *layer, struct nr_request *r
 	part->count = taken;
 	part->length = min3(s->end - s->at, ((first + count) << c->shift) - s->at,
 			    taken ? UINT64_MAX : layer->below->traits.block_max);
-	c->figures.misses += count;
-	*(taken ? &c->figures.filled : &c->figures.bypassed) += count;
+	nr_count_add(&c->figures.misses, count);
+	nr_count_add(taken ? &c->figures.filled : &c->figures.bypassed, count);
 	return begin(layer, req, part);
 }
 

@@ -126,7 +126,7 @@ static enum nr_cache_plan plan_new(struct nr_layer *layer, struct nr_request *re
 	}
 	part->length = nr_min(s->end, (first + part->count) << c->shift) - s->at;
 	part->becoming = s->stage == NR_STAGE_STORE ? part->count : 0;
-	c->figures.stored += part->count;
+	nr_count_add(&c->figures.stored, part->count);
 	return begin(layer, req, part);
 }
 

@@ -159,11 +159,12 @@ static void end_job(struct nr_layer *layer, struct nr_cache_job *job)
 				     "tried again",
 				     job->count, at, strerror(-job->error));
 		c->failures++;
+		nr_count_set(&c->figures.failed_jobs, c->failures);
 		c->error = job->error;
 		c->retry_at = nr_now(carrier->worker) + AFTER_FAILURE_NS;
 	} else {
-		c->figures.jobs++;
-		c->figures.written_back += job->count;
+		nr_count_add(&c->figures.jobs, 1);
+		nr_count_add(&c->figures.written_back, job->count);
 	}
 	nr_child_release(carrier);
 	wake_those_who_wait(layer);
@@ -297,10 +298,8 @@ void nr_cache_job_child(struct nr_layer *layer, struct nr_request *child)
 	if (child->error && !job->error)
 		job->error = child->error;
 	if (child->error && child->operation == NR_READ)
-		c->figures.store_errors++;
-	else if (child->error)
-		c->figures.below_errors++;
-	else if (child->operation == NR_READ)
+		nr_count_add(&c->figures.store_errors, 1);
+	else if (!child->error && child->operation == NR_READ)
 		nr_request_copy_out(child, 0, child->length,
 				    job->data + place_of(c, job, child->offset));
 	nr_child_release(child);

@@ -10,14 +10,10 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "filters/filters.h"
 #include "filters/flagfile.h"
-#include "filters/output.h"
 
 #define SIZE_DEFAULT (UINT64_C(1) << 30)
 #define LOW_BELOW_HIGH 15u /* per cent, the default */
@@ -144,15 +140,85 @@ static const struct nr_param params[] = {
 	  .manual = "The file for the blocks, which is made if it does not exist.  When the\n"
 		    "export is opened again they are there, if the server ended in order and\n"
 		    "the disk is still the same.  One export may use it at a time." },
-	{ .name = "cache-status",
-	  .type = NR_PARAM_PATH,
-	  .flags = NR_PARAM_WRITTEN | NR_PARAM_MADE,
-	  .offset = offsetof(struct nr_cache, status),
-	  .value = "FILE",
-	  .help = "Write figures of the cache to this file at the end",
-	  .manual = "The file that figures are written to when the export is closed: a line of\n"
-		    "JSON for each export, with how many blocks were found in the cache and how\n"
-		    "many were not, how many were thrown out, written back and are dirty." },
+	{ .name = NULL },
+};
+
+static uint64_t hit_ratio(const struct nr_layer *layer)
+{
+	const struct nr_cache_figures *f = &nr_cache_of(layer)->figures;
+	uint64_t hits = nr_count_get(&f->hits);
+
+	return nr_millionths(hits, hits + nr_count_get(&f->misses));
+}
+
+static uint64_t used_bytes(const struct nr_layer *layer)
+{
+	const struct nr_cache *c = nr_cache_of(layer);
+
+	return nr_count_get(&c->map.used_now) << c->shift;
+}
+
+static uint64_t dirty_bytes(const struct nr_layer *layer)
+{
+	const struct nr_cache *c = nr_cache_of(layer);
+
+	return nr_count_get(&c->map.dirty_now) << c->shift;
+}
+
+static uint64_t dirty_bytes_most(const struct nr_layer *layer)
+{
+	const struct nr_cache *c = nr_cache_of(layer);
+
+	return nr_count_get(&c->map.dirty_most) << c->shift;
+}
+
+static const struct nr_figure figures[] = {
+	{ .name = "hits",
+	  .offset = offsetof(struct nr_cache, figures.hits),
+	  .help = "Blocks that were to be read and were in the cache" },
+	{ .name = "misses",
+	  .offset = offsetof(struct nr_cache, figures.misses),
+	  .help = "Blocks that were to be read and were not" },
+	{ .name = "hit_ratio",
+	  .unit = NR_FIGURE_MILLIONTHS,
+	  .value = hit_ratio,
+	  .help = "The share of the former in both" },
+	{ .name = "filled",
+	  .offset = offsetof(struct nr_cache, figures.filled),
+	  .help = "Misses that were read from below into the cache" },
+	{ .name = "bypassed",
+	  .offset = offsetof(struct nr_cache, figures.bypassed),
+	  .help = "Misses that were read past the cache" },
+	{ .name = "stored",
+	  .offset = offsetof(struct nr_cache, figures.stored),
+	  .help = "Blocks that came into the cache by being written" },
+	{ .name = "evictions",
+	  .offset = offsetof(struct nr_cache, map.evictions),
+	  .help = "Blocks that were thrown out, for others or because the cache was too full" },
+	{ .name = "used_bytes",
+	  .unit = NR_FIGURE_BYTES,
+	  .value = used_bytes,
+	  .help = "What is in the cache" },
+	{ .name = "dirty_bytes",
+	  .unit = NR_FIGURE_BYTES,
+	  .value = dirty_bytes,
+	  .help = "Of that, what is not written below yet" },
+	{ .name = "dirty_bytes_most",
+	  .unit = NR_FIGURE_BYTES,
+	  .value = dirty_bytes_most,
+	  .help = "The most that this ever was" },
+	{ .name = "written_back",
+	  .offset = offsetof(struct nr_cache, figures.written_back),
+	  .help = "Blocks that were written below" },
+	{ .name = "write_requests",
+	  .offset = offsetof(struct nr_cache, figures.jobs),
+	  .help = "Runs of blocks that lie one behind the other, of which these were made up" },
+	{ .name = "failed_write_requests",
+	  .offset = offsetof(struct nr_cache, figures.failed_jobs),
+	  .help = "Runs that could not be written below, each time that it was tried" },
+	{ .name = "store_errors",
+	  .offset = offsetof(struct nr_cache, figures.store_errors),
+	  .help = "Requests that the cache's own file or memory failed" },
 	{ .name = NULL },
 };
 
@@ -212,23 +278,12 @@ static int open_files(struct nr_layer *layer, struct nr_error *error)
 	struct nr_cache *c = nr_cache_of(layer);
 
 	c->on_read = strcmp(c->on_read_text, "true") == 0;
-	c->status_fd = -1;
 	if (c->on_read_text[0] == '/') {
 		c->on_read_flag = nr_flagfile_watch(c->on_read_text, error);
 		if (!c->on_read_flag)
 			return error ? error->code : -ENOMEM;
 	}
-	if (!c->status)
-		return 0;
-	c->status_fd = nr_output_open(c->status, false, error);
-	return c->status_fd < 0 ? nr_error_prefix(error, "cache-status") : 0;
-}
-
-static void close_files(struct nr_cache *c)
-{
-	nr_flagfile_unwatch(c->on_read_flag);
-	if (c->status_fd >= 0)
-		(void)close(c->status_fd);
+	return 0;
 }
 
 static int cache_open(struct nr_layer *layer, struct nr_error *error)
@@ -241,56 +296,25 @@ static int cache_open(struct nr_layer *layer, struct nr_error *error)
 	if (!err && !nr_cache_map_init(&c->map, nr_policy_types[c->policy], c->map.slots))
 		err = nr_error_system(error, -ENOMEM, "what is cached where");
 	if (err) {
-		close_files(c);
+		nr_flagfile_unwatch(c->on_read_flag);
 		return err;
 	}
 	err = nr_cache_store_open(layer, error);
 	if (err) {
 		nr_cache_map_fini(&c->map);
-		close_files(c);
+		nr_flagfile_unwatch(c->on_read_flag);
 	}
 	return err;
-}
-
-/* Figures, at the end. */
-static void write_status(struct nr_layer *layer)
-{
-	struct nr_cache *c = nr_cache_of(layer);
-	const struct nr_cache_figures *f = &c->figures;
-	uint64_t reads = f->hits + f->misses;
-	struct nr_text text = { 0 };
-	int err;
-
-	nr_text_add(&text, "{\"export\":");
-	nr_text_add_json(&text, layer->export_name);
-	nr_text_add(
-		&text,
-		",\"policy\":\"%s\",\"block_bytes\":%u,\"slots\":%u,\"used\":%u,"
-		"\"dirty\":%u,\"dirty_bytes\":%" PRIu64 ",\"dirty_most\":%u,"
-		"\"hits\":%" PRIu64 ",\"misses\":%" PRIu64 ",\"hit_ratio\":%.4f,"
-		"\"filled\":%" PRIu64 ",\"bypassed\":%" PRIu64 ",\"stored\":%" PRIu64 ","
-		"\"evictions\":%" PRIu64 ",\"written_back\":%" PRIu64 ",\"write_requests\":%" PRIu64
-		",\"failed_jobs\":%" PRIu64 ",\"store_errors\":%" PRIu64 "}\n",
-		c->map.policy.type->name, c->block, c->map.slots, c->map.used, c->map.dirty,
-		(uint64_t)c->map.dirty << c->shift, c->map.dirty_most, f->hits, f->misses,
-		reads ? (double)f->hits / (double)reads : 0.0, f->filled, f->bypassed, f->stored,
-		c->map.evictions, f->written_back, f->jobs, c->failures, f->store_errors);
-	err = text.failed ? -ENOMEM : nr_output_write(c->status_fd, text.data, text.used);
-	if (err)
-		nr_layer_log(layer, NR_LAYER_ERROR, "%s: %s", c->status, strerror(-err));
-	nr_text_free(&text);
 }
 
 static void cache_close(struct nr_layer *layer)
 {
 	struct nr_cache *c = nr_cache_of(layer);
 
-	if (c->status)
-		write_status(layer);
 	nr_cache_store_close(layer);
 	nr_cache_map_fini(&c->map);
 	nr_cache_free_leases(c);
-	close_files(c);
+	nr_flagfile_unwatch(c->on_read_flag);
 }
 
 static int describe(struct nr_layer *layer, struct nr_traits *t, struct nr_error *error)
@@ -564,6 +588,7 @@ const struct nr_layer_type nr_cache_type = {
 	.kind = NR_FILTER,
 	.placement = NR_HOME,
 	.params = params,
+	.figures = figures,
 	.instance_size = sizeof(struct nr_cache),
 	.request_size = sizeof(struct nr_cache_state_of_request),
 	.check = check,

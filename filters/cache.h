@@ -131,18 +131,19 @@ struct nr_cache_state_of_request {
 	};
 };
 
+/* See the table in cache.c; the map has more of them. */
 struct nr_cache_figures {
-	uint64_t hits, misses; /* blocks that were read */
-	uint64_t filled, bypassed, stored;
-	uint64_t written_back, jobs;
-	uint64_t store_errors, below_errors;
+	nr_count hits, misses;
+	nr_count filled, bypassed, stored;
+	nr_count written_back, jobs, failed_jobs;
+	nr_count store_errors;
 };
 
 struct nr_cache {
 	/* parameters */
 	unsigned mode; /* enum nr_cache_mode */
 	uint64_t block_size, max_size, high, low, dirty_max, dirty_age;
-	const char *on_read_text, *directory, *file, *status;
+	const char *on_read_text, *directory, *file;
 	bool on_write;
 	unsigned policy;
 
@@ -156,7 +157,6 @@ struct nr_cache {
 	struct nr_flagfile *on_read_flag;  /* NULL: on_read says */
 	bool lends;                        /* the store's answers lie in the slots */
 	int fd;                            /* of the store's file; -1 */
-	int status_fd;                     /* -1: none */
 	uint32_t dirty_limit, dirty_begin; /* slots: never more; beyond, they are written back */
 	uint32_t high_slots, low_slots;    /* more than the one: down to the other */
 	bool reclaims;

@@ -63,15 +63,26 @@ for round in 1 2; do
 	[ "$round" -eq 1 ] || equal "what was read" "$(read_below)" "256.00 KiB"
 done
 
-note "what it says of itself"
-start_server --filter=cache memory 16M cache-max-size=1M cache-on-read=true cache-policy=lru \
-	cache-status="$WORK/status"
+note "what stats says of it, standing above and below"
+start_server --filter=stats --filter=cache --filter=stats memory 16M cache-max-size=1M \
+	cache-on-read=true cache-policy=lru statsfile="$WORK/above.json" stats-format=json \
+	statsfile="$WORK/below.text"
 io 'read 0 64k' 'read 0 64k' 'read 0 512k' 'read 512k 512k' 'read 1M 512k' 'read 1536k 512k' \
 	'write 0 16k' flush
 stop_server
-for figure in '"hits":32,' '"misses":512,' '"evictions":260,' '"written_back":4,' '"dirty_bytes":0,' \
-	'"dirty_most":4,' '"policy":"lru"'; do
-	grep -qF "$figure" "$WORK/status" || fail "not $figure: $(cat "$WORK/status")"
+python3 - "$WORK/above.json" <<'EOF' || fail "$(cat "$WORK/above.json")"
+import json, sys
+layers = json.load(open(sys.argv[1]))["layers"]
+assert [layer["layer"] for layer in layers] == ["cache"], layers
+figures = layers[0]["figures"]
+wanted = {"hits": 32, "misses": 512, "hit_ratio": 0.058823, "filled": 512, "bypassed": 0,
+          "stored": 4, "evictions": 260, "used_bytes": 1 << 20, "dirty_bytes": 0,
+          "dirty_bytes_most": 16384, "written_back": 4, "failed_write_requests": 0}
+wrong = {name: figures.get(name) for name in wanted if figures.get(name) != wanted[name]}
+assert not wrong, wrong
+EOF
+for line in 'cache:' '  hits: 32' '  hit_ratio: 5.88%' '  used_bytes: 1.00 MiB'; do
+	grep -qxF "$line" "$WORK/below.text" || fail "no line '$line': $(cat "$WORK/below.text")"
 done
 
 note "a disk that was changed meanwhile is read anew"
