@@ -95,6 +95,7 @@ static int concat_open(struct nr_layer *layer, struct nr_error *error)
 	if (err)
 		return err;
 	drop_empty(self);
+	nr_legs_join_contexts(&self->legs);
 	err = lay_out(self, error);
 	if (!err)
 		err = check_seams(self, error);

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "nbdring/checked.h"
 
@@ -28,7 +29,7 @@ int nr_legs_open(struct nr_legs *legs, struct nr_layer *layer, const struct nr_s
 {
 	struct nr_error why = { .code = -EIO };
 
-	legs->count = 0;
+	legs->count = legs->context_count = 0;
 	if (words->count > NR_LEGS_MAX)
 		return nr_error_set(error, -E2BIG, "%zu legs are too many, %u are possible",
 				    words->count, NR_LEGS_MAX);
@@ -50,6 +51,35 @@ int nr_legs_open(struct nr_legs *legs, struct nr_layer *layer, const struct nr_s
 	return 0;
 }
 
+/* The number of NAME among the contexts of LEG, counted from 1; 0: it has none of that name. */
+static uint8_t context_of(const struct nr_leg *leg, const char *name)
+{
+	for (uint32_t i = 0; i < leg->traits->context_count; i++)
+		if (strcmp(leg->traits->contexts[i], name) == 0)
+			return (uint8_t)(i + 1);
+	return 0;
+}
+
+void nr_legs_join_contexts(struct nr_legs *legs)
+{
+	const struct nr_traits *first = legs->leg[0].traits;
+
+	legs->context_count = 0;
+	for (uint32_t c = 0; c < first->context_count; c++) {
+		unsigned number = legs->context_count + 1, have = 0;
+
+		for (; have < legs->count; have++) {
+			struct nr_leg *leg = &legs->leg[have];
+
+			leg->context[number] = context_of(leg, first->contexts[c]);
+			if (!leg->context[number])
+				break;
+		}
+		if (have == legs->count)
+			legs->contexts[legs->context_count++] = first->contexts[c];
+	}
+}
+
 static void narrow_blocks(struct nr_traits *t, const struct nr_traits *leg)
 {
 	t->block_min = (uint32_t)nr_max(t->block_min, leg->block_min);
@@ -64,6 +94,8 @@ static void narrow_blocks(struct nr_traits *t, const struct nr_traits *leg)
 void nr_legs_describe(const struct nr_legs *legs, struct nr_traits *t)
 {
 	t->multi_conn = true;
+	t->contexts = legs->contexts;
+	t->context_count = legs->context_count;
 	for (unsigned i = 0; i < NR_CAP_COUNT; i++)
 		t->support[i] = NR_NATIVE;
 	t->support[NR_CAP_RESIZE] = NR_NONE;
@@ -101,6 +133,8 @@ struct nr_request *nr_fan_add(struct nr_fan *fan, struct nr_layer *layer, struct
 	if (!child)
 		return NULL;
 	child->flags = req->flags;
+	if (req->operation == NR_EXTENTS)
+		child->metadata = leg->context[req->metadata];
 	if (fan->last)
 		fan->last->context = child;
 	else

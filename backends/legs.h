@@ -16,12 +16,15 @@
 struct nr_leg {
 	struct nr_stack *stack;
 	const struct nr_traits *traits;
-	uint64_t size; /* bytes */
+	uint64_t size;                               /* bytes */
+	uint8_t context[NR_CONTEXTS_LISTED_MAX + 1]; /* its number of each of ours, and 0 for 0 */
 };
 
 struct nr_legs {
 	struct nr_leg *leg;
 	unsigned count;
+	const char *contexts[NR_CONTEXTS_LISTED_MAX]; /* metadata contexts that are offered */
+	unsigned context_count;
 };
 
 /* The row of the parameter table; FIELD is a struct nr_strings. */
@@ -41,6 +44,12 @@ extern const char nr_legs_manual[];
 int nr_legs_open(struct nr_legs *legs, struct nr_layer *layer, const struct nr_strings *words,
 		 struct nr_error *error);
 void nr_legs_close(struct nr_legs *legs);
+
+/*
+ * Offer the metadata contexts that all of the legs have: after nr_legs_open, for a disk
+ * whose ranges lie on one leg each.
+ */
+void nr_legs_join_contexts(struct nr_legs *legs);
 
 /*
  * What all of the legs can do, for a disk whose requests become shorter ones of the legs:
@@ -69,7 +78,10 @@ static inline struct nr_request *nr_fan_next(const struct nr_request *child)
 	return child->context;
 }
 
-/* One more child of REQ, for LEG; with REQ's operation and flags.  NULL: memory is short. */
+/*
+ * One more child of REQ, for LEG; with REQ's operation, flags and metadata context.  NULL:
+ * memory is short.
+ */
 struct nr_request *nr_fan_add(struct nr_fan *fan, struct nr_layer *layer, struct nr_leg *leg,
 			      struct nr_request *req, uint64_t offset, uint64_t length);
 /* Send all of them: the first to leg FIRST, each to the leg after that of the one before. */

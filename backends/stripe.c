@@ -89,6 +89,7 @@ static int stripe_open(struct nr_layer *layer, struct nr_error *error)
 
 	if (err)
 		return err;
+	nr_legs_join_contexts(&self->disk.legs);
 	err = lay_out(layer, error);
 	if (err)
 		nr_legs_close(&self->disk.legs);

@@ -326,6 +326,8 @@ static int describe(struct nr_layer *layer, struct nr_traits *t, struct nr_error
 	t->support[NR_CAP_CACHE] = NR_NATIVE;
 	if (c->mode == NR_CACHE_WRITETHROUGH)
 		return 0;
+	/* What is below does not know yet what has been written. */
+	t->context_count = 0;
 	t->support[NR_CAP_FLUSH] = NR_NATIVE;
 	t->support[NR_CAP_FUA] = NR_NATIVE;
 	return 0;
@@ -405,7 +407,7 @@ static void extents(struct nr_layer *layer, struct nr_request *req)
 	uint64_t block = req->offset >> c->shift, end = req->offset + req->length;
 	bool dirty = dirty_at(c, block);
 
-	if (c->map.dirty == 0) {
+	if (c->map.dirty == 0 || req->metadata) {
 		nr_pass(layer, req);
 		return;
 	}
@@ -598,6 +600,7 @@ const struct nr_layer_type nr_cache_type = {
 	.leave = leave,
 	.submit = submit,
 	.done = done,
+	.contexts_pass = true,
 	.child_done = child_done,
 	.resume = resume,
 	.close = cache_close,

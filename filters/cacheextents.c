@@ -11,6 +11,8 @@
  * and again when it is done, before its client knows.  What is known of a region is good
  * as long as the counter is what it was when the question was asked.  The lock is for
  * questions only.
+ *
+ * Questions for other metadata contexts than base:allocation are passed on.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -297,7 +299,7 @@ static void submit(struct nr_layer *layer, struct nr_request *req)
 
 	if (changes(req))
 		count_change(c, req);
-	if (req->operation != NR_EXTENTS)
+	if (req->operation != NR_EXTENTS || req->metadata)
 		nr_pass(layer, req);
 	else if (answer(c, req))
 		nr_finish(layer, req, 0);
@@ -348,6 +350,7 @@ const struct nr_layer_type nr_cacheextents_type = {
 	.open = open_layer,
 	.submit = submit,
 	.done = done,
+	.contexts_pass = true,
 	.data_passes = true,
 	.child_done = child_done,
 	.close = close_layer,

@@ -204,5 +204,6 @@ const struct nr_layer_type nr_checkwrite_type = {
 	.request_size = sizeof(struct state),
 	.describe = describe,
 	.submit = submit,
+	.contexts_pass = true,
 	.child_done = child_done,
 };

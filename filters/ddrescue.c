@@ -160,7 +160,7 @@ static void done(struct nr_layer *layer, struct nr_request *req)
 {
 	struct ddrescue *d = layer->instance;
 
-	if (req->operation == NR_EXTENTS && !req->error && req->extents->count)
+	if (req->operation == NR_EXTENTS && !req->metadata && !req->error && req->extents->count)
 		cut_map(d, req->extents);
 	nr_finish(layer, req, req->error);
 }
@@ -177,6 +177,7 @@ const struct nr_layer_type nr_ddrescue_type = {
 	.describe = describe,
 	.submit = submit,
 	.done = done,
+	.contexts_pass = true,
 	.data_passes = true,
 	.close = close_map,
 };

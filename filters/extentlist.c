@@ -2,9 +2,9 @@
 /*
  * An allocation map from a file, for disks that have none of their own.
  *
- * The file is read once, at open.  Questions about extents end here: a binary
- * search, then from extent to extent, with holes in the gaps.  Nothing else is
- * changed, and writes do not change the map.
+ * The file is read once, at open.  Questions about extents end here, but for those about
+ * other metadata contexts: a binary search, then from extent to extent, with holes in the
+ * gaps.  Nothing else is changed, and writes do not change the map.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -186,7 +186,7 @@ static void extentlist_submit(struct nr_layer *layer, struct nr_request *req)
 {
 	struct extentlist *e = layer->instance;
 
-	if (req->operation != NR_EXTENTS) {
+	if (req->operation != NR_EXTENTS || req->metadata) {
 		nr_pass(layer, req);
 		return;
 	}
@@ -205,5 +205,6 @@ const struct nr_layer_type nr_extentlist_type = {
 	.open = extentlist_open,
 	.describe = extentlist_describe,
 	.submit = extentlist_submit,
+	.contexts_pass = true,
 	.close = extentlist_close,
 };

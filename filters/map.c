@@ -316,6 +316,7 @@ const struct nr_layer_type nr_map_type = {
 	.describe = describe,
 	.submit = submit,
 	.done = done,
+	.contexts_pass = true,
 	.data_passes = true,
 	.child_done = child_done,
 	.close = close_map,

@@ -128,7 +128,8 @@ static void submit_extents(struct nr_layer *layer, const struct nr_ranges *range
 		if (look_up(ranges, at, req->offset + req->length - at, &length, &below)) {
 			if (at > req->offset)
 				break; /* the client asks again from here */
-			if (layer->below->traits.support[NR_CAP_EXTENTS] == NR_NATIVE) {
+			if (req->metadata ||
+			    layer->below->traits.support[NR_CAP_EXTENTS] == NR_NATIVE) {
 				s->shift = below - at;
 				s->next = req->length;
 				req->length = length;
@@ -139,8 +140,9 @@ static void submit_extents(struct nr_layer *layer, const struct nr_ranges *range
 			}
 			more = nr_extents_add(req->extents, length, 0);
 		} else {
+			/* Of what is not below, other contexts say nothing. */
 			more = nr_extents_add(req->extents, length,
-					      NR_EXTENT_HOLE | NR_EXTENT_ZERO);
+					      req->metadata ? 0 : NR_EXTENT_HOLE | NR_EXTENT_ZERO);
 		}
 	}
 	nr_finish(layer, req, 0);

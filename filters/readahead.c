@@ -567,6 +567,7 @@ const struct nr_layer_type nr_readahead_type = {
 	.leave = readahead_leave,
 	.submit = readahead_submit,
 	.done = readahead_done,
+	.contexts_pass = true,
 	.data_passes = true,
 	.child_done = readahead_child_done,
 	.resume = readahead_resume,

@@ -6,7 +6,8 @@
  * written is the client's, so both are swapped in a buffer on their way.  Holes stay
  * holes: zeroes are the same in any order.  Words are the smallest block above, so
  * requests never cut one; what is below may still say that a hole begins inside of
- * one, and then the word counts as data.
+ * one, and then the word counts as data.  In other metadata contexts such a word has all
+ * bits of what lies in it.
  */
 #include <endian.h>
 #include <errno.h>
@@ -177,9 +178,23 @@ static int swap_answer(struct nr_request *req, uint32_t word)
 	return 0;
 }
 
-/* End the list before the first word that is not all of one kind. */
-static void cut_extents(struct nr_extents *list, uint32_t word)
+/* What is said of the first word, which is not all of one kind, in the context METADATA. */
+static uint64_t status_of_first(const struct nr_extents *list, uint32_t metadata, uint32_t word)
 {
+	uint64_t at = 0, status = 0;
+
+	for (uint32_t i = 0; metadata && i < list->count && at < word; i++) {
+		status |= list->extent[i].status;
+		at += list->extent[i].length;
+	}
+	return status;
+}
+
+/* End the list before the first word that is not all of one kind. */
+static void cut_extents(struct nr_extents *list, uint32_t metadata, uint32_t word)
+{
+	uint64_t first = status_of_first(list, metadata, word);
+
 	for (uint32_t i = 0; i < list->count; i++) {
 		uint64_t length = nr_round_down(list->extent[i].length, word);
 
@@ -191,7 +206,7 @@ static void cut_extents(struct nr_extents *list, uint32_t word)
 		for (uint32_t j = 0; j < list->count; j++)
 			list->next += list->extent[j].length;
 		if (list->count == 0)
-			nr_extents_add(list, word, 0);
+			nr_extents_add(list, word, first);
 		return;
 	}
 }
@@ -210,7 +225,7 @@ static void done(struct nr_layer *layer, struct nr_request *req)
 	if (!error && word > 1 && req->operation == NR_READ)
 		error = swap_answer(req, word);
 	else if (!error && req->operation == NR_EXTENTS)
-		cut_extents(req->extents, word);
+		cut_extents(req->extents, req->metadata, word);
 	nr_finish(layer, req, error);
 }
 
@@ -226,4 +241,5 @@ const struct nr_layer_type nr_swab_type = {
 	.describe = describe,
 	.submit = submit,
 	.done = done,
+	.contexts_pass = true,
 };

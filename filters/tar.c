@@ -135,6 +135,7 @@ const struct nr_layer_type nr_tar_type = {
 	.describe = describe,
 	.submit = submit,
 	.done = done,
+	.contexts_pass = true,
 	.child_done = child_done,
 	.data_passes = true,
 	.close = close_tar,

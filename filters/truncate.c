@@ -126,6 +126,15 @@ static bool ends_in_zeroes(const struct nr_request *req, uint64_t from)
 	return true;
 }
 
+/*
+ * The tail in the map: a hole.  Other contexts have nothing to say of what is not there,
+ * which is what none of their bits means.
+ */
+static void add_tail(struct nr_request *req, uint64_t length)
+{
+	nr_extents_add(req->extents, length, req->metadata ? 0 : NR_EXTENT_HOLE | NR_EXTENT_ZERO);
+}
+
 /* All of it is in the tail. */
 static void answer_tail(struct nr_layer *layer, struct nr_request *req)
 {
@@ -136,7 +145,7 @@ static void answer_tail(struct nr_layer *layer, struct nr_request *req)
 	else if (req->operation == NR_WRITE && !ends_in_zeroes(req, 0))
 		error = -ENOSPC;
 	else if (req->operation == NR_EXTENTS)
-		nr_extents_add(req->extents, req->length, NR_EXTENT_HOLE | NR_EXTENT_ZERO);
+		add_tail(req, req->length);
 	nr_finish(layer, req, error);
 }
 
@@ -209,7 +218,7 @@ static void done(struct nr_layer *layer, struct nr_request *req)
 	if (req->operation == NR_EXTENTS) {
 		req->extents->end = seam + rest;
 		if (!error && req->extents->next == seam)
-			nr_extents_add(req->extents, rest, NR_EXTENT_HOLE | NR_EXTENT_ZERO);
+			add_tail(req, rest);
 	}
 	nr_finish(layer, req, error);
 }
@@ -227,5 +236,6 @@ const struct nr_layer_type nr_truncate_type = {
 	.describe = describe,
 	.submit = submit,
 	.done = done,
+	.contexts_pass = true,
 	.data_passes = true,
 };

@@ -305,6 +305,7 @@ const struct nr_layer_type nr_verify_type = {
 	.describe = describe,
 	.submit = submit,
 	.done = done,
+	.contexts_pass = true,
 	.child_done = child_done,
 	.resume = take_lock,
 	.close = close_twin,

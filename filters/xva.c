@@ -206,6 +206,7 @@ const struct nr_layer_type nr_xva_type = {
 	.describe = describe,
 	.submit = submit,
 	.done = done,
+	.contexts_pass = true,
 	.child_done = child_done,
 	.data_passes = true,
 	.close = close_xva,

@@ -67,14 +67,22 @@ assert sorted(told) == sorted(names), told
 client.shutdown()' "$URI" $dirty:new base:allocation $dirty:old
 stop_server
 
-note "filters that move addresses move the map; those that make data of their own end it"
+note "filters that move addresses move the map; one that has writes of its own ends it"
 start_server --filter=offset nbd socket="$remote" offset=1M range=4M
 map $dirty:old "$SOCK" | head -n 3 | sed 's/ *dirty$//; s/ *clean$//; s/  */ /g' >"$WORK/moved"
 printf ' 0 65536 1\n 65536 2031616 0\n 2097152 196608 1\n' >"$WORK/expected"
 same_bytes "$WORK/moved" "$WORK/expected"
 stop_server
-start_server --filter=swab nbd socket="$remote"
-equal "contexts over swab" "$(contexts)" base:allocation
+start_server -r --filter=map nbd socket="$remote" map=0+1M:3M
+map $dirty:old "$SOCK" | head -n 1 | grep -q '^ *0 *196608 *1' || fail "map moved nothing"
+stop_server
+start_server --filter=cow nbd socket="$remote"
+equal "contexts over cow" "$(contexts)" base:allocation
+stop_server
+start_server concat leg="nbd socket=$remote" leg="nbd socket=$remote"
+equal "the map of the second leg" \
+	"$(map $dirty:old "$SOCK" | sed 's/  */ /g' | grep -c ' 1 dirty$')" 4
+map $dirty:old "$SOCK" | grep -q "^ *$((19 << 20)) *196608 *1" || fail "it did not move"
 stop_server
 start_server --filter=noextents nbd socket="$remote"
 ! nbdinfo --json "$URI" | grep -q dirty || fail "noextents has extents"

@@ -211,6 +211,7 @@ static const struct nr_layer_type partitioned_type = {
 	.instance_size = sizeof(struct tabled),
 	.open = make_partition,
 	.done = put_table_in,
+	.contexts_pass = true,
 };
 
 static const struct nr_layer_type archived_type = {
@@ -222,6 +223,7 @@ static const struct nr_layer_type archived_type = {
 	.instance_size = sizeof(struct tabled),
 	.open = make_archive,
 	.done = put_table_in,
+	.contexts_pass = true,
 };
 
 /* Files. */
