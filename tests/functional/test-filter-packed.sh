@@ -49,9 +49,9 @@ served() {
 	! grep -i error "$LOG" || fail "the log has errors"
 }
 
-# Reads all over the disk, by several clients at a time.
+# Reads all over the disk, by several clients at a time; so many by each.
 anywhere() {
-	"$PYTHON" - "$URI" <<-'EOT'
+	"$PYTHON" - "$URI" "${1:-60}" <<-'EOT'
 		import nbd, random, sys, threading
 
 		disk = open('disk.img', 'rb').read()
@@ -60,7 +60,7 @@ anywhere() {
 		    chance = random.Random(seed)
 		    h = nbd.NBD()
 		    h.connect_uri(sys.argv[1])
-		    for i in range(60):
+		    for i in range(int(sys.argv[2])):
 		        offset = chance.randrange(len(disk))
 		        length = min(chance.choice((1, 512, 4096, 65536, 3000000)), len(disk) - offset)
 		        if h.pread(length, offset) != disk[offset:offset + length]:
@@ -92,25 +92,24 @@ holes() {
 	stop_server
 }
 
-# Bytes in the middle of FILE are changed: reads fail there and nowhere before FROM, and
-# no byte is wrong.
+# damaged FILE FROM [STEP]: bytes in its middle are changed; reads, one every STEP bytes, fail
+# there and nowhere before FROM, and no byte is wrong.
 damaged() {
-	local file=$1 from=$2
-	shift 2
+	local file=$1 from=$2 step=${3:-65536}
 
 	note "damage in the middle of $file"
 	cp "$file" "damaged-$file"
 	printf 'not what was here before' |
 		dd of="damaged-$file" bs=1 seek=$(($(stat -c %s "$file") / 2)) conv=notrunc status=none
-	start_server "--filter=$format" file "$DISK/damaged-$file" "$@"
-	"$PYTHON" - "$URI" "$from" <<-'EOT'
+	start_server "--filter=$format" file "$DISK/damaged-$file"
+	"$PYTHON" - "$URI" "$from" "$step" <<-'EOT'
 		import nbd, sys
 
 		disk = open('disk.img', 'rb').read()
 		h = nbd.NBD()
 		h.connect_uri(sys.argv[1])
 		failed = []
-		for offset in range(0, len(disk), 65536):
+		for offset in range(0, len(disk), int(sys.argv[3])):
 		    length = min(65536, len(disk) - offset)
 		    try:
 		        assert h.pread(length, offset) == disk[offset:offset + length], offset
@@ -165,11 +164,11 @@ test_xz() {
 	logged "warning: xz: the file has a block of 25166601 bytes.*--block-size"
 	nbdcopy "$URI" copy
 	same_bytes disk.img copy
-	anywhere
+	anywhere 5 # each unpacks from the start
 	stop_server
 	holes blocks.xz
 	damaged blocks.xz 1000000
-	damaged one.xz 0
+	damaged one.xz 0 1048576
 	cut blocks.xz
 	in_tar xz -1 --block-size=2MiB
 	note "an empty file"
