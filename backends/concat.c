@@ -28,7 +28,7 @@ struct state {
 };
 
 static const struct nr_param params[] = {
-	NR_LEGS_PARAM(struct concat, words),
+	NR_LEGS_PARAM(struct concat, words, 0),
 	{ .name = NULL },
 };
 

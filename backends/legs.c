@@ -24,31 +24,50 @@ void nr_legs_close(struct nr_legs *legs)
 	legs->leg = NULL;
 }
 
+int nr_legs_create(struct nr_legs *legs, size_t count, struct nr_error *error)
+{
+	legs->count = legs->context_count = 0;
+	if (count > NR_LEGS_MAX)
+		return nr_error_set(error, -E2BIG, "%zu legs are too many, %u are possible", count,
+				    NR_LEGS_MAX);
+	legs->leg = calloc(count, sizeof(*legs->leg));
+	if (!legs->leg)
+		return nr_error_system(error, -ENOMEM, "opening");
+	legs->count = (unsigned)count;
+	return 0;
+}
+
+void nr_leg_take(struct nr_leg *leg, struct nr_stack *stack)
+{
+	leg->stack = stack;
+	leg->traits = nr_substack_traits(stack);
+	leg->size = leg->traits->size;
+}
+
+int nr_legs_open_one(struct nr_legs *legs, unsigned index, struct nr_layer *layer,
+		     const char *words, struct nr_error *error)
+{
+	struct nr_error why = { .code = -EIO };
+	struct nr_stack *stack = nr_substack_open(layer, words, &why);
+
+	if (!stack)
+		return nr_error_set(error, why.code, "leg %u: %s", index + 1, why.text);
+	nr_leg_take(&legs->leg[index], stack);
+	return 0;
+}
+
 int nr_legs_open(struct nr_legs *legs, struct nr_layer *layer, const struct nr_strings *words,
 		 struct nr_error *error)
 {
-	struct nr_error why = { .code = -EIO };
+	int err = nr_legs_create(legs, words->count, error);
 
-	legs->count = legs->context_count = 0;
-	if (words->count > NR_LEGS_MAX)
-		return nr_error_set(error, -E2BIG, "%zu legs are too many, %u are possible",
-				    words->count, NR_LEGS_MAX);
-	legs->leg = calloc(words->count, sizeof(*legs->leg));
-	if (!legs->leg)
-		return nr_error_system(error, -ENOMEM, "opening");
-	for (; legs->count < words->count; legs->count++) {
-		struct nr_leg *leg = &legs->leg[legs->count];
-		unsigned number = legs->count + 1;
-
-		leg->stack = nr_substack_open(layer, words->item[legs->count], &why);
-		if (!leg->stack) {
-			nr_legs_close(legs);
-			return nr_error_set(error, why.code, "leg %u: %s", number, why.text);
-		}
-		leg->traits = nr_substack_traits(leg->stack);
-		leg->size = leg->traits->size;
-	}
-	return 0;
+	if (err)
+		return err;
+	for (unsigned i = 0; !err && i < legs->count; i++)
+		err = nr_legs_open_one(legs, i, layer, words->item[i], error);
+	if (err)
+		nr_legs_close(legs);
+	return err;
 }
 
 /* The number of NAME among the contexts of LEG, counted from 1; 0: it has none of that name. */
@@ -102,6 +121,8 @@ void nr_legs_describe(const struct nr_legs *legs, struct nr_traits *t)
 	for (unsigned i = 0; i < legs->count; i++) {
 		const struct nr_traits *leg = legs->leg[i].traits;
 
+		if (!leg)
+			continue;
 		narrow_blocks(t, leg);
 		t->read_only |= leg->read_only;
 		t->rotational |= leg->rotational;

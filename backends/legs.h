@@ -14,7 +14,7 @@
 #define NR_LEGS_MAX 1024u
 
 struct nr_leg {
-	struct nr_stack *stack;
+	struct nr_stack *stack; /* NULL: it is not open, and has no traits and no bytes */
 	const struct nr_traits *traits;
 	uint64_t size;                               /* bytes */
 	uint8_t context[NR_CONTEXTS_LISTED_MAX + 1]; /* its number of each of ours, and 0 for 0 */
@@ -28,10 +28,10 @@ struct nr_legs {
 };
 
 /* The row of the parameter table; FIELD is a struct nr_strings. */
-#define NR_LEGS_PARAM(type_, field)                                                             \
+#define NR_LEGS_PARAM(type_, field, more_flags)                                                 \
 	{                                                                                       \
 		.name = "leg", .type = NR_PARAM_LIST,                                           \
-		.flags = NR_PARAM_MAIN | NR_PARAM_REQUIRED | NR_PARAM_STACK,                    \
+		.flags = NR_PARAM_MAIN | NR_PARAM_REQUIRED | NR_PARAM_STACK | (more_flags),     \
 		.offset = offsetof(type_, field),                                               \
 		.value = "'[--filter=FILTER]... BACKEND [KEY=VALUE]...'",                       \
 		.help = "A disk that this one is made of, in one word as on the command line; " \
@@ -40,7 +40,14 @@ struct nr_legs {
 	}
 extern const char nr_legs_manual[];
 
-/* In `open`: a leg for each of WORDS.  On failure nothing stays behind. */
+/* Room for COUNT legs, none of which is open. */
+int nr_legs_create(struct nr_legs *legs, size_t count, struct nr_error *error);
+/* Open the leg at INDEX, of WORDS. */
+int nr_legs_open_one(struct nr_legs *legs, unsigned index, struct nr_layer *layer,
+		     const char *words, struct nr_error *error);
+/* STACK, which is open, is LEG. */
+void nr_leg_take(struct nr_leg *leg, struct nr_stack *stack);
+/* In `open`: a leg for each of WORDS, all open.  On failure nothing stays behind. */
 int nr_legs_open(struct nr_legs *legs, struct nr_layer *layer, const struct nr_strings *words,
 		 struct nr_error *error);
 void nr_legs_close(struct nr_legs *legs);
@@ -52,7 +59,7 @@ void nr_legs_close(struct nr_legs *legs);
 void nr_legs_join_contexts(struct nr_legs *legs);
 
 /*
- * What all of the legs can do, for a disk whose requests become shorter ones of the legs:
+ * What all of the legs that are open can do, for a disk whose requests become shorter ones of the legs:
  * everything but the size.
  */
 void nr_legs_describe(const struct nr_legs *legs, struct nr_traits *traits);

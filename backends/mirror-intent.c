@@ -421,6 +421,17 @@ static int make_file(struct nr_mirror *m, struct nr_error *error)
 	return 0;
 }
 
+/* A new file says that leg 1 is right: it has to be there. */
+static int may_make_file(const struct nr_mirror *m, struct nr_error *error)
+{
+	if (m->assume_same || !nr_mirror_absent(&m->leg[0]))
+		return 0;
+	return nr_error_set(error, -ENOENT,
+			    "the bitmap %s is to be made, and leg 1, which would be copied to the "
+			    "others, cannot be opened: %.200s",
+			    m->bitmap_path, m->leg[0].why.text);
+}
+
 /* The place of leg I in the file; its number of legs if it is not there. */
 static uint32_t find_leg(const struct nr_mirror *m, const struct nr_bitmap_header *header,
 			 unsigned i)
@@ -445,12 +456,16 @@ static int take_legs(struct nr_mirror *m, const struct nr_bitmap_header *header,
 		uint32_t j = find_leg(m, header, i);
 
 		m->leg[i].is_new = j == header->legs;
-		m->leg[i].state = m->leg[i].is_new || header->out[j] ? NR_LEG_BACK : NR_LEG_IN;
+		if (nr_mirror_absent(&m->leg[i]))
+			m->leg[i].state = NR_LEG_OUT;
+		else
+			m->leg[i].state =
+				m->leg[i].is_new || header->out[j] ? NR_LEG_BACK : NR_LEG_IN;
 		known += m->leg[i].state == NR_LEG_IN;
 	}
 	if (known == 0)
 		return nr_error_set(error, -EINVAL,
-				    "of the legs that it names as whole, none is given here");
+				    "of the legs that it names as whole, none is here");
 	return 0;
 }
 
@@ -522,6 +537,10 @@ static void make_stale(struct nr_mirror *m)
 	for (unsigned i = 0; i < m->legs.count; i++)
 		if (&m->leg[i] != source)
 			nr_mirror_mark_intended_stale(m, &m->leg[i]);
+	/* Nothing is known of what is not there, if there is no file. */
+	for (unsigned i = 0; m->intent.fd < 0 && m->size && i < m->legs.count; i++)
+		if (nr_mirror_absent(&m->leg[i]))
+			nr_mirror_mark_stale(m, &m->leg[i], 0, m->size);
 	memcpy(m->intent.durable, m->intent.bits,
 	       (size_t)m->intent.blocks * NR_BITMAP_WORDS * sizeof(uint64_t));
 	if (nr_mirror_stale_total(m))
@@ -564,6 +583,9 @@ static int open_file(struct nr_mirror *m, struct nr_error *error)
 
 	intent->fd = open(m->bitmap_path, flags | O_CLOEXEC | O_NONBLOCK);
 	if (intent->fd < 0 && errno == ENOENT && !m->layer->read_only) {
+		err = may_make_file(m, error);
+		if (err)
+			return err;
 		intent->fd = open(m->bitmap_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 		is_new = true;
 	}
@@ -583,6 +605,24 @@ static int open_file(struct nr_mirror *m, struct nr_error *error)
 			     "it, and leg 1 will be copied to the others",
 			     m->bitmap_path, why.text);
 	return err;
+}
+
+uint64_t nr_intent_size(const struct nr_mirror *m)
+{
+	int fd = m->bitmap_path ? open(m->bitmap_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+	struct nr_bitmap_header header = { .size = 0 };
+	uint8_t block[NR_BITMAP_BLOCK];
+	struct nr_error ignored;
+	struct stat st;
+
+	if (fd < 0)
+		return 0;
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) ||
+	    pread(fd, block, sizeof(block), 0) != (ssize_t)sizeof(block) ||
+	    nr_bitmap_get_header(block, (uint64_t)st.st_size, &header, &ignored) != 0)
+		header.size = 0;
+	(void)close(fd);
+	return header.size;
 }
 
 static void release(struct nr_mirror *m)

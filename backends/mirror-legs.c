@@ -137,6 +137,11 @@ static void settle_source(struct nr_mirror *m)
 	}
 }
 
+void nr_mirror_wait_longer(struct nr_mirror_leg *leg)
+{
+	leg->probe_pause = nr_min(leg->probe_pause * 2, PROBE_PAUSE_MAX);
+}
+
 void nr_mirror_leg_out(struct nr_mirror *m, struct nr_mirror_leg *leg, const char *what, int error,
 		       struct nr_worker *worker)
 {
@@ -147,7 +152,7 @@ void nr_mirror_leg_out(struct nr_mirror *m, struct nr_mirror_leg *leg, const cha
 	if (leg->state == NR_LEG_IN)
 		leg->probe_pause = m->probe_s * NS_PER_S;
 	else
-		leg->probe_pause = nr_min(leg->probe_pause * 2, PROBE_PAUSE_MAX);
+		nr_mirror_wait_longer(leg);
 	leg->state = NR_LEG_OUT;
 	m->outs++;
 	leg->probe_at = nr_now(worker) + leg->probe_pause;

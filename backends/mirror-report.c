@@ -30,11 +30,16 @@ struct nr_mirror_report {
 	int error;
 };
 
-static const char *const states[] = {
-	[NR_LEG_IN] = "in",
-	[NR_LEG_OUT] = "out",
-	[NR_LEG_BACK] = "back",
-};
+static const char *state_of(const struct nr_mirror_leg *leg)
+{
+	static const char *const states[] = {
+		[NR_LEG_IN] = "in",
+		[NR_LEG_OUT] = "out",
+		[NR_LEG_BACK] = "back",
+	};
+
+	return nr_mirror_absent(leg) ? "absent" : states[leg->state];
+}
 
 static void make_text(struct nr_mirror *m, char *text)
 {
@@ -52,8 +57,8 @@ static void make_text(struct nr_mirror *m, char *text)
 		used += snprintf(text + used, TEXT_MAX - (size_t)used,
 				 "%s\n  {\"leg\": %u, \"state\": \"%s\", \"stale\": %" PRIu64
 				 ", \"reread\": %" PRIu64 "}",
-				 i ? "," : "", i + 1, states[m->leg[i].state],
-				 m->leg[i].stale_count, m->leg[i].repaired);
+				 i ? "," : "", i + 1, state_of(&m->leg[i]), m->leg[i].stale_count,
+				 m->leg[i].repaired);
 	/* Sixteen legs of less than 200 bytes. */
 	assert((size_t)used + 8 < TEXT_MAX);
 	(void)snprintf(text + used, TEXT_MAX - (size_t)used, "]}\n");

@@ -235,8 +235,12 @@ static void look_after_legs(struct nr_mirror *m, struct nr_worker *worker)
 	for (unsigned i = 0; i < m->legs.count; i++) {
 		struct nr_mirror_leg *leg = &m->leg[i];
 
-		if (leg->state == NR_LEG_OUT && !leg->probing && now >= leg->probe_at)
-			start_probe(m, leg, worker);
+		if (leg->state == NR_LEG_OUT && !leg->probing && now >= leg->probe_at) {
+			if (nr_mirror_absent(leg))
+				nr_mirror_start_arrival(m, leg, worker);
+			else
+				start_probe(m, leg, worker);
+		}
 		if (leg->state == NR_LEG_BACK && !leg->settling && leg->stale_count == 0)
 			start_settling(m, leg, worker);
 	}
@@ -296,6 +300,7 @@ void nr_mirror_work_go_on(struct nr_mirror *m, struct nr_mirror_op *op)
 	case NR_JOB_CLIENT:
 	case NR_JOB_PROBE:
 	case NR_JOB_REPORT:
+	case NR_JOB_ARRIVAL:
 	default:
 		assert(!"nothing to go on with");
 		break;

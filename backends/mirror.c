@@ -20,7 +20,7 @@
 static const char *const scrub_modes[] = { "never", "start", NULL };
 
 static const struct nr_param params[] = {
-	NR_LEGS_PARAM(struct nr_mirror, words),
+	NR_LEGS_PARAM(struct nr_mirror, words, NR_PARAM_AGAIN),
 	{ .name = "min-legs",
 	  .type = NR_PARAM_UINT,
 	  .offset = AT(min_legs),
@@ -31,7 +31,8 @@ static const struct nr_param params[] = {
 	  .help = "How many legs have to be whole for writes to be taken",
 	  .manual =
 		  "How many legs have to be whole for writes to be taken.  With fewer, writes and\n"
-		  "flushes fail with EIO; reads are answered as long as one leg can." },
+		  "flushes fail with EIO; reads are answered as long as one leg can.  With fewer\n"
+		  "that can be opened, the server does not start." },
 	{ .name = "bitmap",
 	  .type = NR_PARAM_PATH,
 	  .flags = NR_PARAM_WRITTEN | NR_PARAM_MADE,
@@ -131,27 +132,50 @@ static int mirror_check(struct nr_layer *layer, struct nr_error *error)
 	return 0;
 }
 
-/* As much of each leg as the smallest has. */
-static int lay_out(struct nr_mirror *m, struct nr_error *error)
+/* As much of each leg as the smallest has; one that is absent may have been that. */
+static uint64_t size_of_legs(const struct nr_mirror *m)
 {
-	struct nr_traits traits = { .block_min = 1, .memory_align = 1, .block_max = UINT32_MAX };
+	uint64_t size = UINT64_MAX, before = 0;
 
-	m->size = UINT64_MAX;
-	for (unsigned i = 0; i < m->legs.count; i++)
-		m->size = nr_min(m->size, m->legs.leg[i].size);
 	for (unsigned i = 0; i < m->legs.count; i++) {
-		m->leg[i] = (struct nr_mirror_leg){ .leg = &m->legs.leg[i], .index = i };
-		if (m->legs.leg[i].size > m->size)
+		if (nr_mirror_absent(&m->leg[i]))
+			before = nr_intent_size(m);
+		else
+			size = nr_min(size, m->legs.leg[i].size);
+	}
+	return before ? nr_min(size, before) : size;
+}
+
+static int check_legs(const struct nr_mirror *m, struct nr_error *error)
+{
+	for (unsigned i = 0; i < m->legs.count; i++) {
+		const struct nr_leg *leg = &m->legs.leg[i];
+
+		if (!leg->stack)
+			continue;
+		if (leg->size > m->size)
 			nr_layer_log(m->layer, NR_LAYER_WARNING,
 				     "the legs differ in size: of leg %u, which has %" PRIu64
 				     " bytes, only the first %" PRIu64 " are used",
-				     i + 1, m->legs.leg[i].size, m->size);
-		if (m->legs.leg[i].traits->read_only && !m->layer->read_only)
+				     i + 1, leg->size, m->size);
+		if (leg->traits->read_only && !m->layer->read_only)
 			return nr_error_set(error, -EROFS,
 					    "leg %u is read-only; serve the mirror with -r, or "
 					    "without that leg",
 					    i + 1);
 	}
+	return 0;
+}
+
+static int lay_out(struct nr_mirror *m, struct nr_error *error)
+{
+	struct nr_traits traits = { .block_min = 1, .memory_align = 1, .block_max = UINT32_MAX };
+	int err;
+
+	m->size = size_of_legs(m);
+	err = check_legs(m, error);
+	if (err)
+		return err;
 	nr_legs_describe(&m->legs, &traits);
 	m->size = nr_round_down(m->size, traits.block_min);
 	m->region = m->region_given ? m->region_given : REGION_DEFAULT;
@@ -178,7 +202,7 @@ static int mirror_open(struct nr_layer *layer, struct nr_error *error)
 	m->layer = layer;
 	m->tick = m->epoch = 1;
 	m->scrub.wanted = m->scrub_mode == 1;
-	err = nr_legs_open(&m->legs, layer, &m->words, error);
+	err = nr_mirror_open_legs(m, error);
 	if (err) {
 		nr_blocking_release();
 		return err;

@@ -6,6 +6,7 @@
  * mirror.c           parameters, opening, closing
  * mirror-requests.c  what clients ask for: writes to all legs, reads from one
  * mirror-legs.c      the state of legs, and which parts of them are stale
+ * mirror-arrive.c    legs that are not there yet
  * mirror-ranges.c    writes that overlap, one after the other
  * mirror-intent.c    which regions may differ, in memory and in the file
  * mirror-bitmap.c    the bytes of that file
@@ -16,6 +17,7 @@
  * A leg is IN, and holds everything but the regions that are stale on it; or OUT: it has
  * failed and gets no requests; or BACK: it gets writes again, and is IN as soon as nothing
  * of it is stale any more.  What a leg that is not IN has acknowledged counts for nothing.
+ * One that could not be opened is OUT and absent: it has no stack.
  *
  * A region is "intended" from before a write to it begins until it is certain that all
  * legs have the same in it: no write under way, none since the last flush of all legs,
@@ -51,6 +53,14 @@ struct nr_mirror_leg {
 	bool probing, settling;
 	bool is_new;       /* the bitmap did not know it */
 	uint64_t repaired; /* regions written again because they could not be read */
+
+	/* While it is absent: opening it, on a thread that may block. */
+	struct nr_job arrival;
+	struct nr_mirror *mirror;
+	struct nr_mirror_op *arrival_op;
+	struct nr_stack *arrived; /* NULL: it could not be opened, and … */
+	struct nr_error why;      /* … why */
+	uint64_t told;            /* a hash of what has been said of that */
 };
 
 /* Of a region. */
@@ -69,6 +79,7 @@ enum nr_mirror_job {
 	NR_JOB_SYNC,
 	NR_JOB_SCRUB,
 	NR_JOB_REPORT,
+	NR_JOB_ARRIVAL,
 };
 
 enum nr_mirror_step {
@@ -180,6 +191,11 @@ static inline bool nr_mirror_up(const struct nr_mirror_leg *leg)
 	return leg->state != NR_LEG_OUT;
 }
 
+static inline bool nr_mirror_absent(const struct nr_mirror_leg *leg)
+{
+	return !leg->leg->stack;
+}
+
 static inline uint64_t nr_mirror_first_region(const struct nr_mirror *m, uint64_t offset)
 {
 	return offset >> m->region_shift;
@@ -214,6 +230,8 @@ void nr_mirror_leg_out(struct nr_mirror *m, struct nr_mirror_leg *leg, const cha
 void nr_mirror_leg_back(struct nr_mirror *m, struct nr_mirror_leg *leg);
 /* It has all there is, and that is recorded. */
 void nr_mirror_leg_in(struct nr_mirror *m, struct nr_mirror_leg *leg);
+/* How long to wait before LEG, which did not answer, is tried again. */
+void nr_mirror_wait_longer(struct nr_mirror_leg *leg);
 /* Does the error say that the leg has gone, rather than that the request or medium is bad? */
 bool nr_mirror_means_gone(int error);
 
@@ -232,8 +250,21 @@ void nr_mirror_enter(struct nr_mirror_leg *leg, struct nr_request *child);
 /* The leg of a child that is back. */
 struct nr_mirror_leg *nr_mirror_child_back(struct nr_mirror *m, struct nr_request *child);
 
+/* ---- legs that are not there yet --------------------------------------- */
+
+/*
+ * In `open`: open the legs, of which some may be absent.  An error if too many are, or if
+ * one could never be opened.
+ */
+int nr_mirror_open_legs(struct nr_mirror *m, struct nr_error *error);
+/* In a tick: try to open LEG, which is absent. */
+void nr_mirror_start_arrival(struct nr_mirror *m, struct nr_mirror_leg *leg,
+			     struct nr_worker *worker);
+
 /* ---- intent ------------------------------------------------------------ */
 
+/* How large the disk is by the file; 0: there is no file, or it is none of ours. */
+uint64_t nr_intent_size(const struct nr_mirror *m);
 int nr_intent_open(struct nr_mirror *m, struct nr_error *error);
 void nr_intent_close(struct nr_mirror *m);
 

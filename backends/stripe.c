@@ -32,7 +32,7 @@ struct state {
 };
 
 static const struct nr_param params[] = {
-	NR_LEGS_PARAM(struct stripe, words),
+	NR_LEGS_PARAM(struct stripe, words, 0),
 	{ .name = "chunk",
 	  .type = NR_PARAM_SIZE,
 	  .offset = offsetof(struct stripe, disk.chunk),

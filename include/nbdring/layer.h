@@ -355,13 +355,19 @@ int nr_read_below(struct nr_layer *layer, uint64_t offset, uint64_t length, void
 /*
  * A stack of the layer's own beside the one it is in (a twin to compare with, a
  * leg of a mirror), from words in the grammar of the command line:
- * "--filter=delay rdelay=1 memory 1M".  Opened in `open`, closed in `close`.
+ * "--filter=delay rdelay=1 memory 1M".  Opened in `open`, or later on a thread that may
+ * block if the layer's placement is NR_HOME; closed in `close`, or where it was opened.
  * Requests to it are children: nr_child_in, then nr_enter; they come back to the
  * layer's child_done.
  */
 struct nr_stack *nr_substack_open(struct nr_layer *layer, const char *words,
 				  struct nr_error *error);
 void nr_substack_close(struct nr_stack *substack);
+/*
+ * Are WORDS a stack, with parameters that its layers take?  Nothing is opened; if it is not
+ * so, opening it later will not do either.
+ */
+int nr_substack_check(struct nr_layer *layer, const char *words, struct nr_error *error);
 const struct nr_traits *nr_substack_traits(const struct nr_stack *substack);
 struct nr_request *nr_child_in(struct nr_layer *layer, struct nr_stack *substack,
 			       struct nr_request *parent, enum nr_operation operation,

@@ -42,9 +42,10 @@ struct nr_strings {
  * no more.  A path is read, a folder with all that is in it; further:
  */
 #define NR_PARAM_WRITTEN \
-	(1u << 2)                /* PATH: opened for writing, too, unless the server is read-only */
-#define NR_PARAM_MADE (1u << 3)  /* PATH: made if it is not there, and removed */
-#define NR_PARAM_AGAIN (1u << 4) /* PATH: opened again later, when it may be another file */
+	(1u << 2)               /* PATH: opened for writing, too, unless the server is read-only */
+#define NR_PARAM_MADE (1u << 3) /* PATH: made if it is not there, and removed */
+/* PATH: opened again later, when it may be another file.  STACK: may be opened later only. */
+#define NR_PARAM_AGAIN (1u << 4)
 #define NR_PARAM_COMMAND (1u << 5)    /* STRING, LIST: a command that is run */
 #define NR_PARAM_SCRIPT (1u << 6)     /* STRING: a command if it begins with "script:" */
 #define NR_PARAM_STACK (1u << 7)      /* STRING: words for nr_substack_open */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include "src/cli/modules.h"
 #include "src/log/log.h"
@@ -19,8 +20,8 @@
 #define DEPTH_MAX 8 /* of stacks within stacks */
 #define REACH_SCRATCH (NR_REACH_READ | NR_REACH_WRITE | NR_REACH_MAKE | NR_REACH_REMOVE)
 
-static int take_plan(struct nr_sandbox *sandbox, const struct nr_plan *plan, unsigned depth,
-		     struct nr_error *error);
+static int take_plan(struct nr_sandbox *sandbox, const struct nr_plan *plan, bool later,
+		     unsigned depth, struct nr_error *error);
 
 int nr_sandbox_add(struct nr_sandbox *sandbox, const char *path, unsigned how,
 		   struct nr_error *error)
@@ -50,7 +51,10 @@ static void take_needs(struct nr_sandbox *sandbox, const struct nr_layer_type *t
 	sandbox->needs |= needs;
 }
 
-/* What the flags of a path's row come to.  AGAIN: whatever they are, it is opened again. */
+/*
+ * What the flags of a path's row come to.  AGAIN: whatever they are, it is opened again, or
+ * only later, when it is there.
+ */
 static unsigned reach_of(const struct nr_param *row, bool read_only, bool again)
 {
 	unsigned how = NR_REACH_READ;
@@ -86,8 +90,9 @@ static int take_descriptor(struct nr_sandbox *sandbox, const struct nr_param *ro
 	return nr_sandbox_add(sandbox, path, reach_of(row, read_only, false), error);
 }
 
+/* LATER: the stack may be opened when the sandbox is there. */
 static int take_words(struct nr_sandbox *sandbox, const struct nr_plan *outer, const char *words,
-		      unsigned depth, struct nr_error *error)
+		      bool later, unsigned depth, struct nr_error *error)
 {
 	const struct nr_surroundings *surroundings = outer->surroundings;
 	struct nr_plan plan = { .surroundings = surroundings, .read_only = outer->read_only };
@@ -99,14 +104,14 @@ static int take_words(struct nr_sandbox *sandbox, const struct nr_plan *outer, c
 	if (!surroundings || !surroundings->parse || depth >= DEPTH_MAX)
 		return 0;
 	if (surroundings->parse(words, &plan, &memory, &ignored) == 0)
-		err = take_plan(sandbox, &plan, depth + 1, error);
+		err = take_plan(sandbox, &plan, later, depth + 1, error);
 	surroundings->forget(memory);
 	return err;
 }
 
 static int take_setting(struct nr_sandbox *sandbox, const struct nr_plan *plan,
 			const struct nr_layer_type *type, const struct nr_setting *setting,
-			unsigned depth, struct nr_error *error)
+			bool later, unsigned depth, struct nr_error *error)
 {
 	const struct nr_param *row = nr_params_find(type->params, setting->name);
 	bool again = type->reopens && nr_plan_reopens(plan);
@@ -117,16 +122,18 @@ static int take_setting(struct nr_sandbox *sandbox, const struct nr_plan *plan,
 	    (row->flags & NR_PARAM_SCRIPT && strncmp(setting->value, "script:", 7) == 0))
 		take_needs(sandbox, type, NR_NEEDS_PROGRAMS);
 	if (row->type == NR_PARAM_PATH || row->type == NR_PARAM_PATHS)
-		return take_path(sandbox, row, setting->value, plan->read_only, again, error);
+		return take_path(sandbox, row, setting->value, plan->read_only,
+				 again || (later && access(setting->value, F_OK) != 0), error);
 	if (row->flags & NR_PARAM_DESCRIPTOR)
 		return take_descriptor(sandbox, row, setting->value, plan->read_only, error);
 	if (row->flags & NR_PARAM_STACK)
-		return take_words(sandbox, plan, setting->value, depth, error);
+		return take_words(sandbox, plan, setting->value,
+				  later || row->flags & NR_PARAM_AGAIN, depth, error);
 	return 0;
 }
 
-static int take_plan(struct nr_sandbox *sandbox, const struct nr_plan *plan, unsigned depth,
-		     struct nr_error *error)
+static int take_plan(struct nr_sandbox *sandbox, const struct nr_plan *plan, bool later,
+		     unsigned depth, struct nr_error *error)
 {
 	int err = 0;
 
@@ -139,8 +146,8 @@ static int take_plan(struct nr_sandbox *sandbox, const struct nr_plan *plan, uns
 		if (layer->type->needs & NR_NEEDS_SCRATCH)
 			err = nr_sandbox_add(sandbox, nr_scratch_folder(), REACH_SCRATCH, error);
 		for (size_t j = 0; !err && j < layer->setting_count; j++)
-			err = take_setting(sandbox, plan, layer->type, &layer->settings[j], depth,
-					   error);
+			err = take_setting(sandbox, plan, layer->type, &layer->settings[j], later,
+					   depth, error);
 	}
 	return err;
 }
@@ -149,7 +156,7 @@ int nr_sandbox_init(struct nr_sandbox *sandbox, enum nr_sandbox_mode mode,
 		    const struct nr_plan *plan, struct nr_error *error)
 {
 	*sandbox = (struct nr_sandbox){ .mode = mode };
-	return take_plan(sandbox, plan, 0, error);
+	return take_plan(sandbox, plan, false, 0, error);
 }
 
 void nr_sandbox_free(struct nr_sandbox *sandbox)

@@ -635,7 +635,9 @@ struct nr_reader **nr_stack_reader(struct nr_stack *stack)
 
 void nr_stack_needs_home(struct nr_stack *stack)
 {
-	stack->placement = NR_HOME;
+	/* Where this comes late, others look at it: then it has been said before. */
+	if (stack->placement != NR_HOME)
+		stack->placement = NR_HOME;
 }
 
 void nr_layer_needs_home(struct nr_layer *layer)

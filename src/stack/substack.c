@@ -4,7 +4,12 @@
 
 #include "src/stack/stack.h"
 
-struct nr_stack *nr_substack_open(struct nr_layer *layer, const char *words, struct nr_error *error)
+/* What is made of a plan of WORDS, in which only the layers are its own. */
+typedef int make_fn(struct nr_stack **stack, const struct nr_plan *plan, const char *name,
+		    struct nr_error *error);
+
+static int make(struct nr_layer *layer, const char *words, make_fn *how, struct nr_stack **stack,
+		struct nr_error *error)
 {
 	const struct nr_plan *outer = layer->internal.plan;
 	const struct nr_surroundings *surroundings = outer->surroundings;
@@ -13,18 +18,39 @@ struct nr_stack *nr_substack_open(struct nr_layer *layer, const char *words, str
 				.aligner = outer->aligner,
 				.surroundings = surroundings };
 	struct nr_plan_memory *memory = NULL;
-	struct nr_stack *stack = NULL;
 	int err;
 
-	if (!surroundings || !surroundings->parse) {
-		nr_error_set(error, -ENOTSUP, "a stack within a stack is not possible here");
-		return NULL;
-	}
+	if (!surroundings || !surroundings->parse)
+		return nr_error_set(error, -ENOTSUP, "a stack within a stack is not possible here");
 	err = surroundings->parse(words, &plan, &memory, error);
 	if (!err)
-		err = nr_stack_open(&stack, &plan, layer->export_name, error);
+		err = how(stack, &plan, layer->export_name, error);
 	surroundings->forget(memory);
-	if (err)
+	return err;
+}
+
+static int prepare(struct nr_stack **stack, const struct nr_plan *plan, const char *name,
+		   struct nr_error *error)
+{
+	int err = nr_stack_prepare(stack, plan, error);
+
+	if (!err)
+		nr_stack_discard(*stack);
+	return err;
+}
+
+int nr_substack_check(struct nr_layer *layer, const char *words, struct nr_error *error)
+{
+	struct nr_stack *stack = NULL;
+
+	return make(layer, words, prepare, &stack, error);
+}
+
+struct nr_stack *nr_substack_open(struct nr_layer *layer, const char *words, struct nr_error *error)
+{
+	struct nr_stack *stack = NULL;
+
+	if (make(layer, words, nr_stack_open, &stack, error))
 		return NULL;
 	nr_stack_set_outer(stack, layer->internal.stack);
 	if (nr_stack_placement(stack) == NR_HOME)

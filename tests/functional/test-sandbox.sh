@@ -139,6 +139,30 @@ start_server --filter=verify file "$DISK/disk.img" twin="file $DISK/twin.img"
 nbdinfo --size "$URI" >/dev/null
 stop_server
 
+note "a leg of a mirror that is not there yet is reached when it comes"
+mkdir "$DISK/late"
+start_server mirror leg="file $DISK/twin.img" leg="file $DISK/late/leg.img" probe=1 \
+	status="$WORK/status"
+grep -q '"leg": 2, "state": "absent"' "$WORK/status" || fail "the leg is there already"
+"$PYTHON" -c '
+import nbd, os, sys, time
+uri, late, status = sys.argv[1:]
+handle = nbd.NBD()
+handle.connect_uri(uri)
+handle.pwrite(b"x" * 4096, 0)
+with open(late + ".new", "w") as file:
+    file.truncate(1 << 20)
+os.rename(late + ".new", late)
+for _ in range(2000):
+    if open(status).read().count("\"state\": \"in\"") == 2:
+        break
+    time.sleep(0.05)
+else:
+    sys.exit("the leg does not come")
+handle.shutdown()' "$URI" "$DISK/late/leg.img" "$WORK/status"
+stop_server
+same_bytes "$DISK/twin.img" "$DISK/late/leg.img"
+
 note "a log file can be rotated, a rate file replaced"
 echo 1G >"$WORK/rate"
 start_server --log="$WORK/server.txt" --filter=rate memory 1M rate-file="$WORK/rate"

@@ -131,6 +131,37 @@ class Legs(MirrorCase):
                 self.wait_until_same()
         self.check_legs(verifiers, self.legs)
 
+    def test_a_leg_that_appears_after_the_start(self):
+        """The mirror starts without it; when it comes it gets what it has missed."""
+        socket = self.directory / "remote"
+        remote = Remote(socket, "file", self.legs[1])
+        self.addCleanup(remote.kill)
+        for turn in range(2):
+            with self.mirror(f"file {self.legs[0]}", LEG.format(socket)) as server:
+                self.assertIn("the mirror starts without it", server.stderr())
+                verifiers = [verifier.start() for verifier in self.verify(server)]
+                for verifier in verifiers:
+                    verifier.go_on(100)
+                self.wait_for_states("in", "absent")
+                remote.start()
+                for verifier in verifiers:
+                    verifier.go_on(300)
+                self.wait_for_states("in", "in")
+                for verifier in verifiers:
+                    verifier.go_on(100)
+                    verifier.stop()
+                    self.assertEqual(verifier.reconnects, 0)
+                    self.assertFalse(verifier.errors)
+                with server.connect() as client:
+                    client.negotiate()
+                    self.wait_until_same()
+            remote.kill()
+            self.check_legs(verifiers, self.legs[:2])
+            if turn == 0:
+                # Zeroes are what verifiers begin with.
+                for leg in self.legs[:2]:
+                    leg.write_bytes(bytes(SIZE))
+
     def test_all_legs_are_killed(self):
         """Clients get EIO, and nothing that was acknowledged is lost."""
         sockets = [self.directory / f"remote{number}" for number in range(2)]

@@ -1,149 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The backend `mirror` and its parts: the table of ranges, the file of the bitmap, and
- * legs that fail, differ and come back.  Clients that work meanwhile, and servers that are
- * killed, are in tests/hostile.
+ * The backend `mirror` and its parts: the table of ranges, the file of the bitmap, what is
+ * found at the start.  Legs that fail, differ and come back are in test-mirror-legs.c;
+ * clients that work meanwhile, and servers that are killed, in tests/hostile.
  */
-#include "tests/unit/layer-test.h"
+#include "tests/unit/mirror-test.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <setjmp.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 #include "backends/mirror-bitmap.h"
 #include "backends/mirror-ranges.h"
-#include "tests/unit/filter-table.h"
-
-#define KIB 1024u
-#define MIB (1024u * 1024u)
-
-static struct layer_options options;
-static char here[64];
-
-static int set_up(void **state)
-{
-	filter_table_options(&options);
-	snprintf(here, sizeof(here), "/var/tmp/test-mirror-XXXXXX");
-	return mkdtemp(here) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -rf %s", here);
-	return system(command);
-}
-
-static const char *path(const char *name)
-{
-	static char text[8][128];
-	static unsigned next;
-	char *to = text[next++ % 8];
-
-	snprintf(to, sizeof(text[0]), "%s/%s", here, name);
-	return to;
-}
-
-static void make_file(const char *name, uint64_t size, uint8_t byte)
-{
-	int fd = open(path(name), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	uint8_t *data = malloc(size + 1);
-
-	assert_true(fd >= 0 && data);
-	memset(data, byte, size);
-	assert_int_equal(ftruncate(fd, (off_t)size), 0);
-	if (byte)
-		assert_int_equal(pwrite(fd, data, size, 0), size);
-	free(data);
-	assert_int_equal(close(fd), 0);
-}
-
-static uint64_t read_file(const char *name, uint8_t **data)
-{
-	int fd = open(path(name), O_RDONLY | O_CLOEXEC);
-	struct stat st;
-
-	assert_true(fd >= 0);
-	assert_int_equal(fstat(fd, &st), 0);
-	*data = malloc((size_t)st.st_size + 1);
-	assert_non_null(*data);
-	assert_int_equal(read(fd, *data, (size_t)st.st_size), st.st_size);
-	assert_int_equal(close(fd), 0);
-	return (uint64_t)st.st_size;
-}
-
-static void write_file(const char *name, const uint8_t *data, uint64_t size)
-{
-	int fd = open(path(name), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, data, size), size);
-	assert_int_equal(close(fd), 0);
-}
-
-static bool same_files(const char *a, const char *b)
-{
-	uint8_t *x, *y;
-	uint64_t size_x = read_file(a, &x), size_y = read_file(b, &y);
-	bool same = size_x == size_y && memcmp(x, y, size_x) == 0;
-
-	free(x);
-	free(y);
-	return same;
-}
-
-static bool file_is(const char *name, uint64_t offset, uint64_t length, uint8_t byte)
-{
-	uint8_t *data;
-	uint64_t size = read_file(name, &data);
-	bool is = true;
-
-	assert_true(offset + length <= size);
-	for (uint64_t i = 0; i < length; i++)
-		is &= data[offset + i] == byte;
-	free(data);
-	return is;
-}
-
-/* The number behind "KEY": in the status file, the first after the word FROM. */
-static uint64_t status(const char *from, const char *key)
-{
-	char word[64];
-	uint8_t *data;
-	uint64_t size = read_file("status", &data), number;
-	char *at;
-
-	data[size] = '\0';
-	at = strstr((char *)data, from);
-	assert_non_null(at);
-	snprintf(word, sizeof(word), "\"%s\": ", key);
-	at = strstr(at, word);
-	assert_non_null(at);
-	number = strtoull(at + strlen(word), NULL, 10);
-	free(data);
-	return number;
-}
-
-/* Let the worker do what it does in the background until the file tells what is wanted. */
-static void wait_for_status(struct layer_client *c, const char *from, const char *key,
-			    uint64_t wanted)
-{
-	for (unsigned i = 0; i < 20000; i++) {
-		struct timespec pause = { 0, 1000000 };
-
-		layer_turn(c);
-		nanosleep(&pause, NULL);
-		if (i % 100 == 99 && status(from, key) == wanted)
-			return;
-	}
-	fail_msg("%s never is %llu", key, (unsigned long long)wanted);
-}
 
 /* ---- ranges ------------------------------------------------------------ */
 
@@ -386,137 +252,6 @@ static void test_overlapping_writes_reach_all_legs_in_one_order(void **state)
 	assert_true(same_files("a", "b"));
 }
 
-/* ---- legs that fail ---------------------------------------------------- */
-
-static struct layer_test *failing_leg(const char *error)
-{
-	make_file("a", 4 * MIB, 0);
-	make_file("b", 4 * MIB, 0);
-	(void)unlink(path("fail"));
-	(void)unlink(path("map"));
-	return layer_test_open(&options,
-			       "mirror leg='file %s' leg='--filter=error file %s error=%s "
-			       "error-rate=1 error-file=%s' region=64k probe=1 quiet=1 "
-			       "bitmap=%s status=%s assume-same=true",
-			       path("a"), path("b"), error, path("fail"), path("map"),
-			       path("status"));
-}
-
-static void switch_faults(bool on)
-{
-	struct timespec pause = { 0, 250000000 };
-
-	if (on)
-		make_file("fail", 0, 0);
-	else
-		assert_int_equal(unlink(path("fail")), 0);
-	/* Files are looked at ten times a second. */
-	nanosleep(&pause, NULL);
-}
-
-static void test_a_leg_goes_and_comes_back(void **state)
-{
-	static const char *const errors[] = { "EIO", "ESHUTDOWN", "ENOSPC" };
-
-	for (unsigned i = 0; i < 3; i++) {
-		struct layer_test *t = failing_leg(errors[i]);
-		struct layer_client *c = layer_client(t, 0);
-
-		assert_int_equal(layer_fill(c, 0, MIB, 1), 0);
-		assert_int_equal(layer_flush(c), 0);
-		switch_faults(true);
-		assert_int_equal(layer_fill(c, 64 * KIB, 128 * KIB, 2), 0);
-		assert_true(file_is("b", 64 * KIB, 128 * KIB, 1));
-		/* Reads never come from the leg that is out. */
-		for (unsigned j = 0; j < 8; j++)
-			assert_true(layer_is(c, 64 * KIB, 128 * KIB, 2));
-		assert_int_equal(layer_flush(c), 0);
-		wait_for_status(c, "\"leg\": 2", "stale", 16);
-		switch_faults(false);
-		wait_for_status(c, "\"leg\": 2", "stale", 0);
-		/* Only what was intended: that mebibyte. */
-		assert_int_equal(status("{", "copied_bytes"), MIB);
-		assert_int_equal(layer_fill(c, 3 * MIB, 4096, 3), 0);
-		layer_test_close(t);
-		assert_true(same_files("a", "b"));
-	}
-}
-
-static void test_without_enough_legs_writes_fail(void **state)
-{
-	struct layer_test *t;
-	struct layer_client *c;
-
-	make_file("a", MIB, 0);
-	make_file("b", MIB, 0);
-	(void)unlink(path("fail"));
-	t = layer_test_open(&options,
-			    "mirror min-legs=2 leg='file %s' leg='--filter=error file %s error=EIO "
-			    "error-rate=1 error-file=%s'",
-			    path("a"), path("b"), path("fail"));
-	c = layer_client(t, 0);
-	assert_int_equal(layer_fill(c, 0, 4096, 1), 0);
-	switch_faults(true);
-	assert_int_equal(layer_fill(c, 0, 4096, 2), -EIO);
-	assert_int_equal(layer_fill(c, 8192, 4096, 2), -EIO);
-	assert_int_equal(layer_flush(c), -EIO);
-	/* It was begun before it was known. */
-	assert_true(layer_is(c, 0, 4096, 2));
-	assert_true(layer_is(c, 8192, 4096, 0));
-	layer_test_close(t);
-}
-
-/* What fails on all legs is the client's to know, and takes none of them out. */
-static void test_what_fails_on_all_legs_fails(void **state)
-{
-	struct layer_test *t;
-	struct layer_client *c;
-
-	make_file("a", MIB, 1);
-	make_file("b", MIB, 1);
-	(void)unlink(path("fail"));
-	t = layer_test_open(
-		&options,
-		"mirror status=%s leg='--filter=error file %s error=ENOSPC error-rate=1 "
-		"error-file=%s' leg='--filter=error file %s error=ENOSPC error-rate=1 "
-		"error-file=%s'",
-		path("status"), path("a"), path("fail"), path("b"), path("fail"));
-	c = layer_client(t, 0);
-	switch_faults(true);
-	assert_int_equal(layer_fill(c, 0, 4096, 2), -ENOSPC);
-	assert_int_equal(layer_flush(c), -ENOSPC);
-	switch_faults(false);
-	assert_true(layer_is(c, 0, MIB, 1));
-	assert_int_equal(layer_fill(c, 0, 4096, 3), 0);
-	assert_int_equal(layer_flush(c), 0);
-	wait_for_status(c, "\"leg\": 2", "stale", 0);
-	layer_test_close(t);
-	assert_true(same_files("a", "b"));
-}
-
-static void test_a_read_that_fails_is_answered_by_another_leg_and_repaired(void **state)
-{
-	struct layer_test *t;
-	struct layer_client *c;
-
-	make_file("a", MIB, 7);
-	make_file("b", MIB, 7);
-	(void)unlink(path("fail"));
-	t = layer_test_open(&options,
-			    "mirror status=%s leg='file %s' leg='--filter=error file %s "
-			    "error-pread=EIO error-pread-rate=1 error-pread-file=%s'",
-			    path("status"), path("a"), path("b"), path("fail"));
-	c = layer_client(t, 0);
-	switch_faults(true);
-	for (unsigned i = 0; i < 8; i++)
-		assert_true(layer_is(c, 8192 * i, 4096, 7));
-	wait_for_status(c, "\"leg\": 2", "reread", 1);
-	/* It could be written: the region was copied. */
-	wait_for_status(c, "{", "copied_regions", 1);
-	assert_int_equal(status("\"leg\": 2", "stale"), 0);
-	layer_test_close(t);
-}
-
 /* ---- what is found at the start ---------------------------------------- */
 
 static void test_first_leg_is_copied_when_the_bitmap_is_new(void **state)
@@ -631,34 +366,6 @@ static void test_another_leg_gets_everything(void **state)
 	assert_true(same_files("b", "c"));
 }
 
-static void test_scrub_finds_and_repairs(void **state)
-{
-	struct layer_test *t;
-	struct layer_client *c;
-	uint8_t *data;
-
-	make_file("a", 4 * MIB, 7);
-	make_file("b", 4 * MIB, 7);
-	(void)read_file("b", &data);
-	data[3 * MIB + 5] = 8;
-	write_file("b", data, 4 * MIB);
-	free(data);
-	t = layer_test_open(&options, "mirror leg='file %s' leg='file %s' status=%s scrub-file=%s",
-			    path("a"), path("b"), path("status"), path("scrub"));
-	c = layer_client(t, 0);
-	assert_true(layer_is(c, 0, 4096, 7));
-	make_file("scrub", 0, 0);
-	wait_for_status(c, "{", "completed", 1);
-	assert_int_equal(status("{", "differences"), 1);
-	assert_true(access(path("scrub"), F_OK) < 0);
-	wait_for_status(c, "\"leg\": 2", "stale", 0);
-	make_file("scrub", 0, 0);
-	wait_for_status(c, "{", "completed", 2);
-	assert_int_equal(status("{", "differences"), 0);
-	layer_test_close(t);
-	assert_true(same_files("a", "b"));
-}
-
 static void test_refusals_say_what(void **state)
 {
 	static const struct {
@@ -693,15 +400,10 @@ int main(void)
 		cmocka_unit_test(test_random_requests),
 		cmocka_unit_test(test_all_legs_get_what_is_written),
 		cmocka_unit_test(test_overlapping_writes_reach_all_legs_in_one_order),
-		cmocka_unit_test(test_a_leg_goes_and_comes_back),
-		cmocka_unit_test(test_without_enough_legs_writes_fail),
-		cmocka_unit_test(test_what_fails_on_all_legs_fails),
-		cmocka_unit_test(test_a_read_that_fails_is_answered_by_another_leg_and_repaired),
 		cmocka_unit_test(test_first_leg_is_copied_when_the_bitmap_is_new),
 		cmocka_unit_test(test_copying_keeps_to_its_rate),
 		cmocka_unit_test(test_only_what_the_bitmap_names_is_copied),
 		cmocka_unit_test(test_another_leg_gets_everything),
-		cmocka_unit_test(test_scrub_finds_and_repairs),
 		cmocka_unit_test(test_refusals_say_what),
 	};
 
