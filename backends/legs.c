@@ -171,6 +171,7 @@ void nr_fan_send(struct nr_fan *fan, const struct nr_legs *legs, unsigned first)
 	struct nr_request *child = fan->first;
 
 	assert(legs->count > 0);
+	assert(legs->count > 0);
 	/* None comes back before this returns. */
 	fan->under_way = fan->count;
 	for (unsigned i = 0; i < fan->count; i++, child = nr_fan_next(child))

@@ -159,6 +159,7 @@ void nr_mirror_leg_out(struct nr_mirror *m, struct nr_mirror_leg *leg, const cha
 	nr_mirror_mark_intended_stale(m, leg);
 	settle_source(m);
 	nr_intent_header_changed(m);
+	nr_mirror_count(m);
 	nr_layer_log(m->layer, NR_LAYER_ERROR, "leg %u is out: %s: %s; %u of %u legs are in",
 		     leg->index + 1, what, strerror(-error), nr_mirror_in_count(m), m->legs.count);
 }
@@ -167,6 +168,7 @@ void nr_mirror_leg_back(struct nr_mirror *m, struct nr_mirror_leg *leg)
 {
 	assert(leg->state == NR_LEG_OUT);
 	leg->state = NR_LEG_BACK;
+	nr_mirror_count(m);
 	nr_layer_log(m->layer, NR_LAYER_INFO,
 		     "leg %u is back: %" PRIu64 " of %" PRIu64 " regions are to be copied",
 		     leg->index + 1, leg->stale_count, m->regions);
@@ -178,6 +180,7 @@ void nr_mirror_leg_in(struct nr_mirror *m, struct nr_mirror_leg *leg)
 	assert(leg->stale_count == 0);
 	leg->state = NR_LEG_IN;
 	nr_intent_header_changed(m);
+	nr_mirror_count(m);
 	nr_layer_log(m->layer, NR_LAYER_INFO, "leg %u is in again; %u of %u legs are",
 		     leg->index + 1, nr_mirror_in_count(m), m->legs.count);
 }

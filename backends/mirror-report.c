@@ -41,6 +41,33 @@ static const char *state_of(const struct nr_mirror_leg *leg)
 	return nr_mirror_absent(leg) ? "absent" : states[leg->state];
 }
 
+void nr_mirror_count(struct nr_mirror *m)
+{
+	struct nr_mirror_figures *f = &m->figures;
+	uint64_t states[NR_LEG_BACK + 1] = { 0 }, absent = 0, reread = 0;
+
+	for (unsigned i = 0; i < m->legs.count; i++) {
+		const struct nr_mirror_leg *leg = &m->leg[i];
+
+		if (nr_mirror_absent(leg))
+			absent++;
+		else
+			states[leg->state]++;
+		reread += leg->repaired;
+	}
+	nr_count_set(&f->legs_in, states[NR_LEG_IN]);
+	nr_count_set(&f->legs_back, states[NR_LEG_BACK]);
+	nr_count_set(&f->legs_out, states[NR_LEG_OUT]);
+	nr_count_set(&f->legs_absent, absent);
+	nr_count_set(&f->stale, nr_mirror_stale_total(m));
+	nr_count_set(&f->intended, m->intent.count);
+	nr_count_set(&f->copied_bytes, m->synced_bytes);
+	nr_count_set(&f->copied_regions, m->synced_regions);
+	nr_count_set(&f->reread, reread);
+	nr_count_set(&f->scrubs, m->scrub.runs);
+	nr_count_set(&f->differences, m->scrub.differences);
+}
+
 static void make_text(struct nr_mirror *m, char *text)
 {
 	int used = snprintf(text, TEXT_MAX,
@@ -121,6 +148,7 @@ void nr_mirror_report_tick(struct nr_mirror *m, struct nr_worker *worker)
 {
 	struct nr_mirror_report *report = m->report;
 
+	nr_mirror_count(m);
 	if (!report || report->op || !nr_worker_ring(worker))
 		return;
 	make_text(m, report->text);

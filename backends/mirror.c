@@ -113,6 +113,29 @@ static const struct nr_param params[] = {
 	{ .name = NULL },
 };
 
+#define FIGURE(name_, field, help_)                                       \
+	{                                                                 \
+		.name = name_, .offset = AT(figures.field), .help = help_ \
+	}
+
+static const struct nr_figure figures[] = {
+	FIGURE("legs_in", legs_in, "Legs that are whole"),
+	FIGURE("legs_back", legs_back, "Legs that have come back and get what they have missed"),
+	FIGURE("legs_out", legs_out, "Legs that have failed"),
+	FIGURE("legs_absent", legs_absent, "Legs that could not be opened yet"),
+	FIGURE("stale_regions", stale, "Regions that legs have missed, of all legs together"),
+	FIGURE("intended_regions", intended, "Regions that may differ"),
+	{ .name = "copied_bytes",
+	  .unit = NR_FIGURE_BYTES,
+	  .offset = AT(figures.copied_bytes),
+	  .help = "What was copied to legs that had missed it" },
+	FIGURE("copied_regions", copied_regions, "The same in regions that were copied to the end"),
+	FIGURE("reread", reread, "Reads that failed on one leg and were answered by another"),
+	FIGURE("scrubs", scrubs, "Comparisons of all legs that came to the end"),
+	FIGURE("differences", differences, "What the last of them has found"),
+	{ .name = NULL },
+};
+
 static int mirror_check(struct nr_layer *layer, struct nr_error *error)
 {
 	const struct nr_mirror *m = layer->instance;
@@ -214,6 +237,8 @@ static int mirror_open(struct nr_layer *layer, struct nr_error *error)
 		err = nr_mirror_report_open(m, error);
 		if (err)
 			nr_intent_close(m);
+		else
+			nr_mirror_count(m);
 	}
 	if (err) {
 		nr_legs_close(&m->legs);
@@ -254,6 +279,7 @@ const struct nr_layer_type nr_mirror_type = {
 	.params = params,
 	.instance_size = sizeof(struct nr_mirror),
 	.request_size = sizeof(struct nr_mirror_op),
+	.figures = figures,
 	.check = mirror_check,
 	.open = mirror_open,
 	.describe = mirror_describe,

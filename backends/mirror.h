@@ -148,6 +148,14 @@ struct nr_mirror_scrub {
 	uint64_t runs;        /* completed */
 };
 
+/* For other threads: as it was at the last tick, or when a leg last came or went. */
+struct nr_mirror_figures {
+	nr_count legs_in, legs_back, legs_out, legs_absent;
+	nr_count stale, intended; /* regions */
+	nr_count copied_bytes, copied_regions, reread;
+	nr_count scrubs, differences;
+};
+
 struct nr_mirror {
 	/* parameters */
 	struct nr_strings words;
@@ -182,6 +190,7 @@ struct nr_mirror {
 	bool sync_said; /* that it goes on */
 	struct nr_mirror_scrub scrub;
 	struct nr_mirror_report *report;
+	struct nr_mirror_figures figures;
 };
 
 /* ---- legs -------------------------------------------------------------- */
@@ -314,6 +323,9 @@ void nr_mirror_scrub_go_on(struct nr_mirror *m, struct nr_mirror_op *op);
 void nr_mirror_scrub_child(struct nr_mirror *m, struct nr_mirror_op *op, struct nr_request *child);
 
 /* ---- the report -------------------------------------------------------- */
+
+/* The figures are what they are now. */
+void nr_mirror_count(struct nr_mirror *m);
 
 int nr_mirror_report_open(struct nr_mirror *m, struct nr_error *error);
 /* In a tick: write the status file if it says something else now, look for the scrub file. */

@@ -179,6 +179,28 @@ static struct layer_test *open_both(void)
 			       path("status"));
 }
 
+struct wanted {
+	const char *name;
+	uint64_t value;
+};
+
+static void look_at_figure(void *context, const struct nr_layer *layer, const struct nr_figure *row,
+			   uint64_t value)
+{
+	struct wanted *wanted = context;
+
+	if (strcmp(row->name, wanted->name) == 0)
+		wanted->value = value;
+}
+
+static uint64_t figure(struct layer_test *t, const char *name)
+{
+	struct wanted wanted = { name, UINT64_MAX };
+
+	nr_figures(nr_stack_top(layer_test_stack(t)), look_at_figure, &wanted);
+	return wanted.value;
+}
+
 static void move(const char *from, const char *to)
 {
 	assert_int_equal(rename(path(from), path(to)), 0);
@@ -197,6 +219,8 @@ static void test_a_leg_that_is_not_there_at_the_start_gets_what_it_missed_when_i
 	move("b", "b-away");
 	t = open_both();
 	c = layer_client(t, 0);
+	assert_int_equal(figure(t, "legs_in"), 1);
+	assert_int_equal(figure(t, "legs_absent"), 1);
 	/* The bitmap knew it, so nothing is stale until something is written. */
 	assert_int_equal(status("\"leg\": 2", "stale"), 0);
 	assert_int_equal(layer_fill(c, MIB, 128 * KIB, 2), 0);
@@ -207,6 +231,9 @@ static void test_a_leg_that_is_not_there_at_the_start_gets_what_it_missed_when_i
 	wait_for_status(c, "\"leg\": 2", "stale", 0);
 	assert_int_equal(status("{", "copied_bytes"), 128 * KIB);
 	wait_for_status(c, "{", "intended", 0);
+	assert_int_equal(figure(t, "legs_in"), 2);
+	assert_int_equal(figure(t, "legs_absent"), 0);
+	assert_int_equal(figure(t, "copied_bytes"), 128 * KIB);
 	assert_int_equal(layer_fill(c, 2 * MIB, 4096, 3), 0);
 	layer_test_close(t);
 	assert_true(same_files("a", "b"));
