@@ -15,61 +15,16 @@
 #include <string.h>
 #include <zlib.h>
 
-#include "filters/operations.h"
 #include "nbdring/checked.h"
 
-#define WINDOW 32768u
 #define INDEX_FREE ((uint64_t)128 << 10)
 #define PIECE ((uint64_t)256 << 10)
-#define PROGRESS_NS UINT64_C(10000000000)
-
-int nr_gzip_index_add(struct nr_gzip_index *index, const uint8_t *window, uint32_t length,
-		      uint32_t bits, size_t *where)
-{
-	struct nr_gzip_state state = { .length = length, .bits = bits };
-
-	if (index->count == index->room) {
-		size_t room = index->room ? 2 * index->room : 64;
-		struct nr_gzip_state *more = realloc(index->state, room * sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		index->state = more;
-		index->room = room;
-	}
-	if (length) {
-		uLongf packed = compressBound(length);
-		uint8_t *data = malloc(packed), *fits;
-
-		if (!data || compress2(data, &packed, window, length, 1) != Z_OK) {
-			free(data);
-			return -ENOMEM;
-		}
-		fits = realloc(data, packed);
-		if (fits)
-			data = fits;
-		state.window = data;
-		state.packed = (uint32_t)packed;
-		index->bytes += packed;
-	}
-	*where = index->count;
-	index->state[index->count++] = state;
-	return 0;
-}
-
-void nr_gzip_index_free(struct nr_gzip_index *index)
-{
-	for (size_t i = 0; i < index->count; i++)
-		free(index->state[i].window);
-	free(index->state);
-	*index = (struct nr_gzip_index){ .state = NULL };
-}
 
 /* Making it. */
 
 struct maker {
 	struct nr_layer *layer;
-	struct nr_gzip_index *index;
+	struct nr_index *index;
 	struct nr_blocks *blocks;
 	uint64_t size; /* of the file, bytes */
 	uint64_t max;
@@ -82,7 +37,7 @@ struct maker {
 	z_stream z;
 	struct nr_error *error;
 	uint8_t in[PIECE];
-	uint8_t output[WINDOW];
+	uint8_t output[NR_GZIP_WINDOW];
 };
 
 static uint64_t used(const struct maker *m)
@@ -93,7 +48,6 @@ static uint64_t used(const struct maker *m)
 static int fill(struct maker *m)
 {
 	uint64_t length = nr_min(PIECE, m->size - m->read);
-	uint64_t now = nr_precise_now();
 	int err = nr_read_below(m->layer, m->read, length, m->in, m->error);
 
 	if (err)
@@ -101,11 +55,7 @@ static int fill(struct maker *m)
 	m->z.next_in = m->in;
 	m->z.avail_in = (uInt)length;
 	m->read += length;
-	if (now - m->said > PROGRESS_NS) {
-		m->said = now;
-		nr_layer_log(m->layer, NR_LAYER_INFO, "the index is being made: %u %%",
-			     (unsigned)(m->read / (m->size / 100 + 1)));
-	}
+	nr_index_progress(m->layer, &m->said, m->read, m->size);
 	return 0;
 }
 
@@ -121,17 +71,17 @@ static int end_span(struct maker *m, uint64_t in)
 /* A new one begins here, in a member (BITS of the byte before are its own) or with one. */
 static int begin_span(struct maker *m, bool member, uint32_t bits)
 {
-	uint8_t window[WINDOW];
+	uint8_t window[NR_GZIP_WINDOW];
 	uInt length = 0;
 	int err;
 
-	if (!member && m->index->bytes + WINDOW > INDEX_FREE + used(m) / 100)
+	if (!member && m->index->bytes + NR_GZIP_WINDOW > INDEX_FREE + used(m) / 100)
 		return 0;
 	if (!member && inflateGetDictionary(&m->z, window, &length) != Z_OK)
 		return nr_error_system(m->error, -EINVAL, "the index");
 	/* The span before has that byte, too. */
 	err = end_span(m, used(m));
-	if (!err && nr_gzip_index_add(m->index, window, length, bits, &m->state))
+	if (!err && nr_index_add(m->index, window, length, bits, &m->state))
 		err = nr_error_system(m->error, -ENOMEM, "the index");
 	m->span_out = m->out;
 	m->span_in = used(m) - (bits ? 1 : 0);
@@ -221,8 +171,8 @@ static int inflate_all(struct maker *m)
 	return err ? err : end_span(m, m->size);
 }
 
-int nr_gzip_index_make(struct nr_layer *layer, struct nr_gzip_index *index,
-		       struct nr_blocks *blocks, uint64_t max, struct nr_error *error)
+int nr_gzip_index_make(struct nr_layer *layer, struct nr_index *index, struct nr_blocks *blocks,
+		       uint64_t max, struct nr_error *error)
 {
 	struct maker *m = calloc(1, sizeof(*m));
 	int err;
@@ -238,8 +188,7 @@ int nr_gzip_index_make(struct nr_layer *layer, struct nr_gzip_index *index,
 	m->max = max;
 	m->between = true;
 	m->error = error;
-	m->said = nr_precise_now();
-	err = nr_gzip_index_add(index, NULL, 0, 0, &m->state);
+	err = nr_index_add(index, NULL, 0, 0, &m->state);
 	err = err ? nr_error_system(error, err, "the index") : inflate_all(m);
 	(void)inflateEnd(&m->z);
 	free(m);

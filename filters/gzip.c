@@ -24,7 +24,7 @@
 struct gzip {
 	const char *path;
 	uint64_t cache, max_size;
-	struct nr_gzip_index index;
+	struct nr_index index;
 	struct nr_blocks blocks;
 };
 
@@ -70,14 +70,13 @@ static const struct nr_param params[] = {
 
 /* A span. */
 
-static int set_window(struct decoder *d, const struct nr_gzip_state *state)
+static int set_window(struct decoder *d, const struct nr_index_state *state)
 {
-	uint8_t window[32768];
-	uLongf length = sizeof(window);
+	uint8_t window[NR_GZIP_WINDOW];
 
-	if (uncompress(window, &length, state->window, state->packed) != Z_OK)
+	if (state->length > sizeof(window) || nr_index_window(state, window))
 		return -EIO;
-	return inflateSetDictionary(&d->z, window, (uInt)length) == Z_OK ? 0 : -EIO;
+	return inflateSetDictionary(&d->z, window, state->length) == Z_OK ? 0 : -EIO;
 }
 
 static void end_span(void *decoder)
@@ -91,7 +90,7 @@ static void end_span(void *decoder)
 static void *begin_span(const void *context, const struct nr_span *span, int *error)
 {
 	const struct gzip *g = context;
-	const struct nr_gzip_state *state = &g->index.state[span->extra];
+	const struct nr_index_state *state = &g->index.state[span->extra];
 	struct decoder *d = calloc(1, sizeof(*d));
 
 	*error = -ENOMEM;
@@ -183,23 +182,18 @@ static const struct nr_codec gzip_codec = {
 
 /* The filter. */
 
-static int make_index(struct nr_layer *layer, struct gzip *g, struct nr_error *error)
-{
-	struct nr_error trouble = { 0 };
-	int err;
+static const struct nr_index_kind kind = {
+	.magic = "NBDRGZI1",
+	.format = "gzip",
+	.window_max = NR_GZIP_WINDOW,
+	.bits_max = 7,
+};
 
-	if (g->path) {
-		err = nr_gzip_index_load(layer, &g->index, &g->blocks, g->path, &trouble);
-		if (!err)
-			return 0;
-		if (err != -ENOENT)
-			nr_layer_log(layer, NR_LAYER_WARNING, "%s; the index is made anew",
-				     trouble.text);
-	}
-	err = nr_gzip_index_make(layer, &g->index, &g->blocks, g->max_size, error);
-	if (!err && g->path && nr_gzip_index_save(layer, &g->index, &g->blocks, g->path, &trouble))
-		nr_layer_log(layer, NR_LAYER_WARNING, "the index cannot be kept: %s", trouble.text);
-	return err;
+static int make_index(struct nr_layer *layer, struct nr_error *error)
+{
+	struct gzip *g = layer->instance;
+
+	return nr_gzip_index_make(layer, &g->index, &g->blocks, g->max_size, error);
 }
 
 static void gzip_close(struct nr_layer *layer)
@@ -207,7 +201,7 @@ static void gzip_close(struct nr_layer *layer)
 	struct gzip *g = layer->instance;
 
 	nr_blocks_free(&g->blocks);
-	nr_gzip_index_free(&g->index);
+	nr_index_free(&g->index);
 }
 
 static int gzip_open(struct nr_layer *layer, struct nr_error *error)
@@ -219,7 +213,7 @@ static int gzip_open(struct nr_layer *layer, struct nr_error *error)
 	g->blocks.context = g;
 	g->blocks.whole_max = WHOLE_MAX;
 	g->blocks.cache_max = g->cache;
-	err = make_index(layer, g, error);
+	err = nr_index_open(layer, &kind, &g->index, &g->blocks, g->path, make_index, error);
 	if (!err)
 		err = nr_blocks_start(&g->blocks, error);
 	if (err)
@@ -228,7 +222,7 @@ static int gzip_open(struct nr_layer *layer, struct nr_error *error)
 		nr_layer_log(layer, NR_LAYER_DEBUG,
 			     "%zu states of %" PRIu64 " bytes in all for %" PRIu64 " bytes",
 			     g->index.count,
-			     g->index.bytes + g->index.count * (sizeof(struct nr_gzip_state) +
+			     g->index.bytes + g->index.count * (sizeof(struct nr_index_state) +
 								sizeof(struct nr_span)),
 			     g->blocks.size);
 	return err;
