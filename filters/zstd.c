@@ -19,6 +19,7 @@
 
 #include "filters/blocks.h"
 #include "filters/filters.h"
+#include "filters/peek.h"
 #include "nbdring/checked.h"
 
 #define WINDOW_LOG_MAX 28 /* a decoder takes as much memory: 256 MiB; zstd --ultra has 27 */
@@ -110,15 +111,11 @@ static const struct nr_codec zstd_codec = {
 /* The frames. */
 
 struct scan {
-	struct nr_layer *layer;
+	struct nr_peek *file;
 	struct nr_blocks *blocks;
-	uint64_t size; /* of the file, bytes */
 	uint64_t max_size;
 	uint64_t at;
-	uint64_t piece_at;
-	size_t piece_length;
 	struct nr_error *error;
-	uint8_t piece[PIECE];
 };
 
 static uint32_t get32(const uint8_t *p)
@@ -127,29 +124,6 @@ static uint32_t get32(const uint8_t *p)
 
 	memcpy(&n, p, sizeof(n));
 	return le32toh(n);
-}
-
-static int cut_off(struct scan *s)
-{
-	return nr_error_set(s->error, -EINVAL, "the file is cut off");
-}
-
-/* LENGTH (small) bytes at OFFSET, through the piece. */
-static int peek(struct scan *s, uint64_t offset, size_t length, const uint8_t **bytes)
-{
-	int err = 0;
-
-	if (!nr_in_range(offset, length, s->size))
-		return cut_off(s);
-	if (offset < s->piece_at || offset + length > s->piece_at + s->piece_length) {
-		s->piece_at = offset;
-		s->piece_length = (size_t)nr_min(PIECE, s->size - offset);
-		err = nr_read_below(s->layer, offset, s->piece_length, s->piece, s->error);
-		if (err)
-			s->piece_length = 0;
-	}
-	*bytes = s->piece + (offset - s->piece_at);
-	return err;
 }
 
 static int add_frame(struct scan *s, uint64_t length, uint64_t in, uint64_t in_length)
@@ -183,7 +157,7 @@ static int find_end(struct scan *s, const uint8_t *bytes, uint64_t *end)
 
 	while (!last) {
 		uint32_t header;
-		int err = peek(s, at, 3, &bytes);
+		int err = nr_peek(s->file, at, 3, &bytes);
 
 		if (err)
 			return err;
@@ -196,7 +170,7 @@ static int find_end(struct scan *s, const uint8_t *bytes, uint64_t *end)
 		at += 3 + ((header >> 1 & 3) == 1 ? 1 : header >> 3);
 	}
 	*end = at + (checksum ? 4 : 0);
-	return *end <= s->size ? 0 : cut_off(s);
+	return *end <= s->file->size ? 0 : nr_peek_cut_off(s->file);
 }
 
 /* Unpack the frame from s->at to END to see how long it is. */
@@ -214,7 +188,7 @@ static int measure(struct scan *s, uint64_t end, uint64_t *length)
 		struct ZSTD_inBuffer_s piece = { in, left = (size_t)nr_min(PIECE, end - at), 0 };
 		struct ZSTD_outBuffer_s out = { output, PIECE, PIECE };
 
-		err = nr_read_below(s->layer, at, left, in, s->error);
+		err = nr_read_below(s->file->layer, at, left, in, s->error);
 		while (!err && (piece.pos < piece.size || out.pos == PIECE)) {
 			size_t before = piece.pos;
 
@@ -235,7 +209,7 @@ static int measure(struct scan *s, uint64_t end, uint64_t *length)
 		}
 	}
 	if (!err && ret != 0)
-		err = cut_off(s);
+		err = nr_peek_cut_off(s->file);
 	ZSTD_freeDCtx(d);
 	free(in);
 	free(output);
@@ -247,26 +221,26 @@ static int take_frame(struct scan *s)
 {
 	const uint8_t *bytes = NULL;
 	uint64_t end = s->at, length;
-	int err = peek(s, s->at, 8, &bytes);
+	int err = nr_peek(s->file, s->at, 8, &bytes);
 
 	if (err)
 		return err;
 	if ((get32(bytes) & ~15u) == SKIPPABLE_MAGIC) {
 		s->at += 8 + (uint64_t)get32(bytes + 4);
-		return s->at <= s->size ? 0 : cut_off(s);
+		return s->at <= s->file->size ? 0 : nr_peek_cut_off(s->file);
 	}
 	if (get32(bytes) != FRAME_MAGIC)
 		return s->at == 0 ? nr_error_set(s->error, -EINVAL, "this is no zstd file")
 				  : nr_error_set(s->error, -EINVAL,
 						 "the file is damaged at byte %" PRIu64, s->at);
-	if (s->size - s->at > HEADER_MAX)
-		err = peek(s, s->at, HEADER_MAX, &bytes);
+	if (s->file->size - s->at > HEADER_MAX)
+		err = nr_peek(s->file, s->at, HEADER_MAX, &bytes);
 	if (err)
 		return err;
-	length = ZSTD_getFrameContentSize(bytes, (size_t)nr_min(HEADER_MAX, s->size - s->at));
+	length = ZSTD_getFrameContentSize(bytes, (size_t)nr_min(HEADER_MAX, s->file->size - s->at));
 	err = find_end(s, bytes, &end);
 	if (!err && length == ZSTD_CONTENTSIZE_ERROR)
-		err = cut_off(s);
+		err = nr_peek_cut_off(s->file);
 	if (!err && length == ZSTD_CONTENTSIZE_UNKNOWN)
 		err = measure(s, end, &length);
 	if (!err)
@@ -286,25 +260,25 @@ static int take_table(struct scan *s)
 	uint64_t table, count, in = 0, entry;
 	int err;
 
-	if (s->size < 17)
+	if (s->file->size < 17)
 		return -ENOENT;
-	err = peek(s, s->size - 9, 9, &bytes);
+	err = nr_peek(s->file, s->file->size - 9, 9, &bytes);
 	if (err)
 		return err;
 	if (get32(bytes + 5) != SEEKABLE_MAGIC)
 		return -ENOENT;
 	count = get32(bytes);
 	entry = bytes[4] & 0x80 ? 12 : 8;
-	if (count * entry + 17 > s->size)
-		return cut_off(s);
-	table = s->size - 17 - count * entry;
-	err = peek(s, table, 8, &bytes);
+	if (count * entry + 17 > s->file->size)
+		return nr_peek_cut_off(s->file);
+	table = s->file->size - 17 - count * entry;
+	err = nr_peek(s->file, table, 8, &bytes);
 	if (err)
 		return err;
 	if (get32(bytes) != SEEK_TABLE_MAGIC || get32(bytes + 4) != count * entry + 9)
 		return nr_error_set(s->error, -EINVAL, "the table of the file's frames is damaged");
 	for (uint64_t i = 0; i < count && !err; i++) {
-		err = peek(s, table + 8 + i * entry, 8, &bytes);
+		err = nr_peek(s->file, table + 8 + i * entry, 8, &bytes);
 		if (!err && get32(bytes) > table - in)
 			err = nr_error_set(s->error, -EINVAL,
 					   "the table of the file's frames is damaged");
@@ -318,23 +292,19 @@ static int take_table(struct scan *s)
 
 static int find_frames(struct nr_layer *layer, struct zstd *z, struct nr_error *error)
 {
-	struct scan *s = calloc(1, sizeof(*s));
+	struct scan s = { .blocks = &z->blocks, .max_size = z->max_size, .error = error };
 	int err;
 
-	if (!s)
-		return nr_error_system(error, -ENOMEM, "the frames of the file");
-	s->layer = layer;
-	s->blocks = &z->blocks;
-	s->size = nr_layer_size(layer->below);
-	s->max_size = z->max_size;
-	s->error = error;
-	err = take_table(s);
+	s.file = nr_peek_create(layer, error);
+	if (!s.file)
+		return -ENOMEM;
+	err = take_table(&s);
 	if (err == -ENOENT) {
-		err = s->size ? 0 : nr_error_set(error, -EINVAL, "this is no zstd file");
-		while (!err && s->at < s->size)
-			err = take_frame(s);
+		err = s.file->size ? 0 : nr_error_set(error, -EINVAL, "this is no zstd file");
+		while (!err && s.at < s.file->size)
+			err = take_frame(&s);
 	}
-	free(s);
+	free(s.file);
 	return err;
 }
 
