@@ -270,6 +270,8 @@ static int decode(struct nr_blocks_load *load)
 		load->unwanted = malloc(SKIP_BYTES);
 	if (load->at < load->cell->start && !load->unwanted)
 		return -ENOMEM;
+	if (left == 0)
+		return decode_part(load, zeroes, 0);
 	for (uint32_t i = 0; i < read->segment_count && left > 0 && status > 0; i++) {
 		const struct nr_segment *s = &read->segments[i];
 		uint64_t from = nr_min(skip, s->length), part = nr_min(s->length - from, left);
@@ -361,7 +363,9 @@ static void read_on(struct nr_layer *layer, struct nr_blocks_load *load)
 {
 	const struct nr_span *span = &load->blocks->span[load->span];
 	const struct nr_traits *below = &layer->below->traits;
-	uint64_t start = nr_round_down(load->in, below->block_min), end;
+	/* Where all of the span is used up there may be output that had no room before. */
+	uint64_t in = nr_min(load->in, span->in + span->in_length - 1), end;
+	uint64_t start = nr_round_down(in, below->block_min);
 	struct nr_request *vehicle = load->vehicle;
 
 	nr_answer_clear(vehicle);
