@@ -19,6 +19,7 @@ extern const struct nr_layer_type nr_xva_type;
 extern const struct nr_layer_type nr_gzip_type; /* with zlib */
 extern const struct nr_layer_type nr_zstd_type; /* with libzstd */
 extern const struct nr_layer_type nr_xz_type;   /* with liblzma */
+extern const struct nr_layer_type nr_lz4_type;  /* with liblz4 and zlib */
 
 /* overlays and memories */
 extern const struct nr_layer_type nr_cow_type;

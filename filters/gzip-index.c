@@ -4,8 +4,7 @@
  *
  * A state costs 32 KiB at most for 4 MiB of output, which is 0.8 % of a file that does
  * not compress, and of one that does, too, as long as its windows compress as well.
- * Where they do not there are fewer states: they never take more than 1 % of the file
- * and INDEX_FREE.
+ * Where they do not there are fewer states (nr_index_has_room).
  */
 #include "filters/gzip-index.h"
 
@@ -17,7 +16,6 @@
 
 #include "nbdring/checked.h"
 
-#define INDEX_FREE ((uint64_t)128 << 10)
 #define PIECE ((uint64_t)256 << 10)
 
 /* Making it. */
@@ -75,7 +73,7 @@ static int begin_span(struct maker *m, bool member, uint32_t bits)
 	uInt length = 0;
 	int err;
 
-	if (!member && m->index->bytes + NR_GZIP_WINDOW > INDEX_FREE + used(m) / 100)
+	if (!member && !nr_index_has_room(m->index, NR_GZIP_WINDOW, used(m)))
 		return 0;
 	if (!member && inflateGetDictionary(&m->z, window, &length) != Z_OK)
 		return nr_error_system(m->error, -EINVAL, "the index");

@@ -47,11 +47,26 @@ struct summed {
 	uint32_t sum;
 };
 
+/* States without a window that follow each other are one, if their bits are the same. */
+static bool is_last(const struct nr_index *index, uint32_t length, uint32_t bits)
+{
+	const struct nr_index_state *last;
+
+	if (index->count == 0 || length > 0)
+		return false;
+	last = &index->state[index->count - 1];
+	return last->length == 0 && last->bits == bits;
+}
+
 int nr_index_add(struct nr_index *index, const uint8_t *window, uint32_t length, uint32_t bits,
 		 size_t *where)
 {
 	struct nr_index_state state = { .length = length, .bits = bits };
 
+	if (is_last(index, length, bits)) {
+		*where = index->count - 1;
+		return 0;
+	}
 	if (index->count == index->room) {
 		size_t room = index->room ? 2 * index->room : 64;
 		struct nr_index_state *more = realloc(index->state, room * sizeof(*more));
@@ -79,6 +94,11 @@ int nr_index_add(struct nr_index *index, const uint8_t *window, uint32_t length,
 	*where = index->count;
 	index->state[index->count++] = state;
 	return 0;
+}
+
+bool nr_index_has_room(const struct nr_index *index, uint32_t length, uint64_t used)
+{
+	return index->bytes + length <= NR_INDEX_FREE + used / 100;
 }
 
 int nr_index_window(const struct nr_index_state *state, uint8_t *room)
@@ -144,17 +164,6 @@ struct loading {
 	size_t packed_max;
 };
 
-/* Spans that follow each other and have no window share a state, if it is the same. */
-static bool is_last_state(const struct nr_index *index, uint32_t length, uint32_t bits)
-{
-	const struct nr_index_state *last;
-
-	if (index->count == 0 || length > 0)
-		return false;
-	last = &index->state[index->count - 1];
-	return last->length == 0 && last->bits == bits;
-}
-
 /* 0, -EINVAL: it is damaged, or -ENOMEM. */
 static int get_span(struct summed *s, struct loading *l)
 {
@@ -178,12 +187,9 @@ static int get_span(struct summed *s, struct loading *l)
 		if (nr_index_window(&state, l->window))
 			return -EINVAL;
 	}
-	where = l->index->count - 1;
-	if (!is_last_state(l->index, length, bits)) {
-		err = nr_index_add(l->index, l->window, length, bits, &where);
-		if (err)
-			return err;
-	}
+	err = nr_index_add(l->index, l->window, length, bits, &where);
+	if (err)
+		return err;
 	return nr_blocks_add(l->blocks, le64toh(span.out), le64toh(span.in),
 			     le64toh(span.in_length), where);
 }

@@ -12,6 +12,8 @@
 
 #include "filters/blocks.h"
 
+#define NR_INDEX_FREE ((uint64_t)128 << 10)
+
 /* A format's index. */
 struct nr_index_kind {
 	char magic[9];       /* of its files */
@@ -27,16 +29,25 @@ struct nr_index_state {
 	uint32_t bits;   /* the format's own */
 };
 
-/* The state of a span is state[span->extra]; spans without a window may share one. */
+/* The state of a span is state[span->extra]. */
 struct nr_index {
 	struct nr_index_state *state;
 	size_t count, room;
 	uint64_t bytes; /* of packed windows */
 };
 
-/* Add a state (WINDOW is copied, packed; LENGTH 0: none); where it is in INDEX.  -ENOMEM. */
+/*
+ * Add a state (WINDOW is copied, packed; LENGTH 0: none is needed); *WHERE it is in INDEX,
+ * which is with the last one if that has no window and the same bits, either.  -ENOMEM.
+ */
 int nr_index_add(struct nr_index *index, const uint8_t *window, uint32_t length, uint32_t bits,
 		 size_t *where);
+/*
+ * Is there room for a window of LENGTH bytes behind the first USED bytes of the file?
+ * An index may have 1 % of these and NR_INDEX_FREE bytes; where windows do not pack as
+ * well as the file does there are fewer.
+ */
+bool nr_index_has_room(const struct nr_index *index, uint32_t length, uint64_t used);
 /* The window of STATE, which has one, into ROOM (state->length bytes).  -EIO. */
 int nr_index_window(const struct nr_index_state *state, uint8_t *room);
 void nr_index_free(struct nr_index *index);

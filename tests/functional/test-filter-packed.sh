@@ -252,35 +252,36 @@ test_gzip() {
 	same_bytes disk.img copy
 	stop_server
 	in_tar pigz
-	kept_index
+	kept_index pigz.gz fast.gz
 }
 
-# The index is kept in a file, is used when it is that of this file, and is not trusted.
+# kept_index FILE OTHER: the index of FILE is kept in a file, is used when it is that of
+# this file, and is not trusted.
 kept_index() {
 	local change
 
 	note "an index in a file"
-	start_server --filter=gzip file "$DISK/pigz.gz" "gzip-index=$DISK/index"
+	start_server "--filter=$format" file "$DISK/$1" "$format-index=$DISK/index"
 	stop_server
-	[ "$(stat -c %s index)" -lt $(($(stat -c %s pigz.gz) / 100 + 140000)) ] ||
+	[ "$(stat -c %s index)" -lt $(($(stat -c %s "$1") / 100 + 140000)) ] ||
 		fail "the index has $(stat -c %s index) bytes"
 	cp index index.good
 	stat -c '%i %Y %Z' index >before
-	served_with_index
+	served_with_index "$1"
 	stat -c '%i %Y %Z' index | cmp - before || fail "it was not used"
 	for change in 8 40 64 100 50000; do
 		note "byte $change of it is another"
 		cp index.good index
 		printf '\x55' | dd of=index bs=1 seek="$change" conv=notrunc status=none
-		served_with_index
-		logged "warning: gzip: $DISK/index: .*made anew"
+		served_with_index "$1"
+		logged "warning: $format: $DISK/index: .*made anew"
 		same_bytes index index.good
 	done
-	head -c 70000 index.good >index
-	served_with_index
+	head -c "$(($(stat -c %s index.good) - 9))" index.good >index
+	served_with_index "$1"
 	same_bytes index index.good
 	note "the index of another file"
-	start_server --filter=gzip file "$DISK/fast.gz" "gzip-index=$DISK/index"
+	start_server "--filter=$format" file "$DISK/$2" "$format-index=$DISK/index"
 	logged "another file"
 	nbdcopy "$URI" copy
 	same_bytes disk.img copy
@@ -288,7 +289,7 @@ kept_index() {
 }
 
 served_with_index() {
-	start_server --filter=gzip file "$DISK/pigz.gz" "gzip-index=$DISK/index"
+	start_server "--filter=$format" file "$DISK/$1" "$format-index=$DISK/index"
 	nbdcopy "$URI" copy
 	same_bytes disk.img copy
 	anywhere
@@ -376,6 +377,100 @@ seekable_zstd() {
 		    f.write(struct.pack('<II', 0x184d2a5e, len(table) + 9) + table)
 		    f.write(struct.pack('<IBI', len(table) // 8, 0, 0x8f92eab1))
 	EOT
+}
+
+test_lz4() {
+	need lz4
+	lz4 -q -c disk.img >one.lz4
+	lz4 -q -c -B4 -BD disk.img >linked.lz4
+	lz4 -q -c -9 -B6 -BD -BX --no-frame-crc <disk.img >checked.lz4
+	lz4 -q -c -B4 -BX --content-size disk.img >sized.lz4
+	lz4 -q -c -l disk.img >legacy.lz4
+	{
+		lz4 -q -c -l front
+		printf '\x51\x2a\x4d\x18\x05\x00\x00\x00skip.'
+		lz4 -q -c </dev/null
+		head -c 5000000 back | lz4 -q -c --no-frame-crc -B5
+		tail -c +5000001 back | lz4 -q -c -BD
+	} >frames.lz4
+	flushed_lz4 flushed.lz4
+	for file in one linked checked sized legacy frames flushed; do
+		served "$file.lz4"
+	done
+	holes sized.lz4
+	# Only headers and one block are looked at when the size is stated.
+	damaged sized.lz4 1000000
+	note "damage that is found when all of the file is unpacked"
+	for file in one linked checked; do
+		cp "$file.lz4" damaged.lz4
+		printf 'not what was here before' |
+			dd of=damaged.lz4 bs=1 seek=5000000 conv=notrunc status=none
+		refused damaged -- -U "$WORK/s" --filter=lz4 file "$DISK/damaged.lz4"
+	done
+	cut one.lz4
+	cut linked.lz4
+	cut sized.lz4
+	cut legacy.lz4
+	in_tar lz4 -q -B4
+	kept_index linked.lz4 one.lz4
+	refused lz4-max-size -- -U "$WORK/s" --filter=lz4 file "$DISK/one.lz4" lz4-max-size=20M
+	refused lz4-max-size -- -U "$WORK/s" --filter=lz4 file "$DISK/sized.lz4" lz4-max-size=20M
+	refused lz4-max-size -- -U "$WORK/s" --filter=lz4 file "$DISK/legacy.lz4" lz4-max-size=20M
+	note "windows that do not pack, of a file that does: spans are long"
+	"$PYTHON" - <<-'EOT'
+		import os
+
+		open('again.img', 'wb').write(os.urandom(60000) * 1500)
+	EOT
+	lz4 -q -c -BD again.img >again.lz4
+	start_server --filter=lz4 file "$DISK/again.lz4" "lz4-index=$DISK/index.again"
+	qemu-img compare -f raw -F raw "$URI" again.img
+	"$PYTHON" - "$URI" <<-'EOT'
+		import nbd, random, sys
+
+		disk = open('again.img', 'rb').read()
+		h = nbd.NBD()
+		h.connect_uri(sys.argv[1])
+		for offset in [random.randrange(len(disk) - 65536) for i in range(30)] + [len(disk) - 65536]:
+		    assert h.pread(65536, offset) == disk[offset:offset + 65536], offset
+	EOT
+	stop_server
+	[ "$(stat -c %s index.again)" -lt $(($(stat -c %s again.lz4) / 100 + 140000)) ] ||
+		fail "the index has $(stat -c %s index.again) bytes"
+	note "a stated size that is not the content's"
+	lie_lz4
+}
+
+# A frame of blocks that are shorter than they may be: put together from others' blocks.
+flushed_lz4() {
+	"$PYTHON" - "$1" <<-'EOT'
+		import random, struct, subprocess, sys
+
+		def blocks(data):
+		    frame = subprocess.run(['lz4', '-q', '-c', '-B4', '--no-frame-crc'], input=data, capture_output=True, check=True).stdout
+		    return frame[:7], frame[7:-4]
+
+		random.seed(1)
+		disk = open('disk.img', 'rb').read()
+		at = 0
+		with open(sys.argv[1], 'wb') as f:
+		    f.write(blocks(b'')[0])
+		    while at < len(disk):
+		        length = random.choice((1, 100, 65536, 300000, 1000001))
+		        f.write(blocks(disk[at:at + length])[1])
+		        at += length
+		    f.write(struct.pack('<I', 0))
+	EOT
+}
+
+# The size in the header is another one; its checksum is that of a real frame of that size.
+lie_lz4() {
+	head -c 100001 front >longer
+	head -c 100000 front >shorter
+	lz4 -q -c -B4 --content-size longer >longer.lz4
+	lz4 -q -c -B4 --content-size shorter >shorter.lz4
+	{ head -c 15 longer.lz4 && tail -c +16 shorter.lz4; } >lie.lz4
+	refused "damaged" "frameSize" -- -U "$WORK/s" --filter=lz4 file "$DISK/lie.lz4"
 }
 
 "test_$format"

@@ -123,6 +123,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		"xz xz-max-block=64k xz-max-depth=8 | bytes",
 		"gzip gzip-max-size=64M | bytes",
 		"zstd zstd-max-block=64k zstd-max-depth=8 zstd-max-size=64M | bytes",
+		"lz4 lz4-max-size=64M | bytes",
 	};
 	static const struct nr_layer_type *const types[] = { &bytes_type, NULL };
 	struct layer_options options = { .types = types };
