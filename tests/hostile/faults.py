@@ -7,11 +7,12 @@ import subprocess
 import tempfile
 import unittest
 
-from hostile import Server, figure
+from hostile import Server, figure, wait_until
 from verifier import Verifier
 
 WORKERS = 2
 BLOCKS = 600        # of each verifier
+ZRAM = pathlib.Path("/sys/class/zram-control")
 
 
 def run(*command):
@@ -54,16 +55,39 @@ class FaultCase(unittest.TestCase):
     def small_ext4(self, size):
         """A mounted file system of so many bytes."""
         image = self.file(size, "image")
-        run("mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=0", image)
+        return self.mounted_ext4(self.loop_device(image))
+
+    def mounted_ext4(self, device):
+        run("mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=0", device)
         place = self.directory / "mounted"
         place.mkdir()
-        device = self.loop_device(image)
         try:
             run("mount", "-t", "ext4", device, place)
         except OSError as error:
             self.skipTest(f"this machine cannot mount ext4: {error}")
         self.addCleanup(run, "umount", "--lazy", place)
         return place
+
+    def zram(self, size, limit):
+        """A device of SIZE bytes that can keep LIMIT; its files in /sys, and the device."""
+        self.need_root("make a zram device")
+        try:
+            number = (ZRAM / "hot_add").read_text().strip()
+        except OSError as error:
+            self.skipTest(f"there is no zram here: {error}")
+        control = pathlib.Path(f"/sys/block/zram{number}")
+        self.addCleanup(wait_until, lambda: self.removed(number), "the zram device to go")
+        (control / "disksize").write_text(str(size))
+        (control / "mem_limit").write_text(str(limit))
+        return control, f"/dev/zram{number}"
+
+    @staticmethod
+    def removed(number):
+        try:
+            (ZRAM / "hot_remove").write_text(number)
+        except OSError:
+            return False
+        return True
 
     def serve(self, *backend, options=()):
         server = Server(*backend, options=("-t", str(WORKERS), *options)).start()

@@ -9,7 +9,6 @@ not is skipped with a word on what that is.
 
 import contextlib
 import os
-import pathlib
 import signal
 import time
 import unittest
@@ -20,7 +19,6 @@ from hostile import KIB, MIB, Steady, figure, scaled, timed, wait_until
 from nbdwire import Cmd, Err, Opt, Rep, info_data
 from verifier import Verifier, content
 
-ZRAM = pathlib.Path("/sys/class/zram-control")
 MODULES = os.environ.get("NBDRING_TEST_MODULES")
 
 
@@ -182,34 +180,18 @@ class BadDisk(FaultCase):
 
     def test_writes_fail_where_a_device_is_full(self):
         """A compressing device at its limit: EIO for what it does not take, no harm else."""
-        self.need_root("make a zram device")
-        try:
-            number = (ZRAM / "hot_add").read_text().strip()
-        except OSError as error:
-            self.skipTest(f"there is no zram here: {error}")
-        device = pathlib.Path(f"/sys/block/zram{number}")
-        self.addCleanup(wait_until, lambda: self.removed(number), "the zram device to go")
-        (device / "disksize").write_text(str(64 * MIB))
-        (device / "mem_limit").write_text(str(4 * MIB))
-        server = self.serve("file", f"/dev/zram{number}", "cache=none")
+        control, device = self.zram(64 * MIB, 4 * MIB)
+        server = self.serve("file", device, "cache=none")
         verifiers = self.verifiers(server, tolerate=(Err.EIO, Err.ENOSPC))
         wait_until(lambda: any(v.failure or v.errors.total() > 300 for v in verifiers),
                    "the device to be full")
-        (device / "mem_limit").write_text("0")
+        (control / "mem_limit").write_text("0")
         for verifier in verifiers:
             verifier.go_on(1000)
             verifier.stop()
         figure("requests that failed", sum(v.errors.total() for v in verifiers))
         self.assertLess(server.stderr().count("\n"), 500)
         self.check_all(server, verifiers)
-
-    @staticmethod
-    def removed(number):
-        try:
-            (ZRAM / "hot_remove").write_text(number)
-        except OSError:
-            return False
-        return True
 
     def test_device_mapper_errors(self):
         """A table with a stretch that fails: EIO there, and the rest is right."""

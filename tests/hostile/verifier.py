@@ -4,7 +4,8 @@ Each block of its part of the disk has versions.  A version is written whole, an
 every sector of it tells block, version and place and is filled with noise that
 no other has.  When a write is acknowledged its version is the least that may be
 found there from then on; a write that failed, or whose answer never came, leaves
-the block with any version from the last acknowledged one up to that.
+the block with any version from the last acknowledged one up to that.  What was also
+flushed, or written with FUA, is noted apart, for servers that may lose the rest.
 
 It asks for writes, some with FUA, reads and flushes, DEPTH at a time, and comes
 back when the server has gone.  Whatever it reads it checks, every byte.
@@ -39,12 +40,13 @@ def content(block, version, size):
 class Verifier:
     """One client, and the part of the disk that only it writes."""
 
-    def __init__(self, connect, seed, blocks, first=0, size=4096, tolerate=()):
+    def __init__(self, connect, seed, blocks, first=0, size=4096, tolerate=(), step=1):
         self.connect = connect
         self.chance = random.Random(seed)
-        self.first, self.blocks, self.size = first, blocks, size
+        self.first, self.blocks, self.size, self.step = first, blocks, size, step
         self.tolerate = set(tolerate)   # errors that may come
         self.least = [0] * blocks       # the version that must be there, or a later one
+        self.flushed = [0] * blocks     # the same, whatever happens to the server
         self.latest = [0] * blocks      # the last that was sent
         self.busy = set()
         self.acknowledged = self.checked = 0
@@ -59,14 +61,17 @@ class Verifier:
 
     # -- what is asked for
 
+    def _number(self, index):
+        return self.first + index * self.step
+
     def _place(self, index):
-        return (self.first + index) * self.size
+        return self._number(index) * self.size
 
     def _ask(self, client):
         """One more request, of any kind, for a block that no other is about."""
         kind = self.chance.random()
         if kind < 0.05 and client.export.flags & TFlag.SEND_FLUSH:
-            return client.submit(Cmd.FLUSH), None, 0
+            return client.submit(Cmd.FLUSH), None, list(self.least)
         index = self.chance.randrange(self.blocks)
         while index in self.busy:
             index = self.chance.randrange(self.blocks)
@@ -76,12 +81,12 @@ class Verifier:
         flags = CFlag.FUA if kind < 0.5 and client.export.flags & TFlag.SEND_FUA else 0
         self.latest[index] += 1
         version = self.latest[index]
-        payload = content(self.first + index, version, self.size)
+        payload = content(self._number(index), version, self.size)
         return client.submit(Cmd.WRITE, self._place(index), flags=flags, payload=payload), \
             index, version
 
     def _settle(self, reply, index, version):
-        """A reply has come: what follows from it."""
+        """A reply has come: what follows from it.  VERSION of a flush: all blocks'."""
         self.busy.discard(index)
         if not reply.ok:
             self.errors[reply.error] += 1
@@ -93,20 +98,28 @@ class Verifier:
         elif reply.command == Cmd.WRITE:
             self.least[index] = version
             self.acknowledged += 1
+            if reply.flags & CFlag.FUA:
+                self.flushed[index] = version
+        elif reply.command == Cmd.FLUSH:
+            self.flushed = list(map(max, self.flushed, version))
+
+    def forget_unflushed(self):
+        """The server has lost what it may lose."""
+        self.least = list(self.flushed)
 
     def check(self, index, data):
         """Each sector has a version that may be there, and all of it."""
         least, latest = self.least[index], self.latest[index]
         self.checked += 1
-        if least == latest and data == content(self.first + index, least, self.size):
+        if least == latest and data == content(self._number(index), least, self.size):
             return
         for at in range(0, self.size, SECTOR):
-            where = f"block {self.first + index} sector {at // SECTOR}"
+            where = f"block {self._number(index)} sector {at // SECTOR}"
             sector = data[at:at + SECTOR]
             version = HEAD.unpack(sector[:HEAD.size])[1]
             if not least <= version <= latest:
                 raise AssertionError(f"{where} has version {version}, not {least} to {latest}")
-            if sector != content(self.first + index, version, self.size)[at:at + SECTOR]:
+            if sector != content(self._number(index), version, self.size)[at:at + SECTOR]:
                 raise AssertionError(f"{where} is not what version {version} is")
 
     # -- working
