@@ -31,7 +31,7 @@ static void fetch_over(struct nr_layer *layer, struct nr_request *req, struct nr
 static void piece_back(struct nr_layer *layer, struct nr_request *req, struct nr_cow_state *s,
 		       struct nr_request *child)
 {
-	int error = child->error;
+	int error = nr_cow_read_error(child->error);
 
 	if (!error) {
 		nr_request_copy_out(child, 0, child->length,

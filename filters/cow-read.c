@@ -64,7 +64,7 @@ static int take_part(struct nr_request *req, struct nr_cow_part *part)
 	bool fits;
 
 	if (child && child->error)
-		return child->error;
+		return nr_cow_read_error(child->error);
 	fits = child ? nr_answer_part(req, child, 0, part->length)
 		     : nr_answer_hole(req, part->length);
 	return fits ? 0 : -ENOMEM;
@@ -129,7 +129,8 @@ void nr_cow_read(struct nr_layer *layer, struct nr_request *req, struct nr_cow_s
 	const struct cow *c = layer->instance;
 	uint64_t end = req->offset + req->length, stop;
 
-	if (run_at(c, s, req->offset, end, &stop) == NR_COW_BASE && stop == end) {
+	if (run_at(c, s, req->offset, end, &stop) == NR_COW_BASE && stop == end &&
+	    nr_cow_base_has(layer, req->offset, req->length)) {
 		nr_pass(layer, req);
 		return;
 	}
@@ -189,14 +190,16 @@ static bool ask(struct nr_layer *layer, struct nr_request *req, struct nr_cow_st
 	return true;
 }
 
-/* Has whoever is below a map? */
-static bool has_map(const struct nr_layer *layer, enum nr_cow_block state)
+/* Does whoever is below have a map of [AT, STOP)?  Where the base has ended it has not. */
+static bool has_map(const struct nr_layer *layer, enum nr_cow_block state, uint64_t at,
+		    uint64_t stop)
 {
 	const struct cow *c = layer->instance;
 	const struct nr_traits *t =
 		state == NR_COW_BASE ? &layer->below->traits : nr_substack_traits(c->store);
 
-	return t->support[NR_CAP_EXTENTS] != NR_NONE;
+	return t->support[NR_CAP_EXTENTS] != NR_NONE &&
+	       (state != NR_COW_BASE || nr_cow_base_has(layer, at, stop - at));
 }
 
 static void extents_on(struct nr_layer *layer, struct nr_request *req, struct nr_cow_state *s)
@@ -212,7 +215,7 @@ static void extents_on(struct nr_layer *layer, struct nr_request *req, struct nr
 				  : state == NR_COW_ZERO ? NR_EXTENT_ZERO
 							 : 0;
 
-		if (!reads_as_zeroes(state) && has_map(layer, state)) {
+		if (!reads_as_zeroes(state) && has_map(layer, state, at, stop)) {
 			if (ask(layer, req, s, state, at, stop))
 				return;
 			if (list->count)
@@ -233,7 +236,7 @@ void nr_cow_extents(struct nr_layer *layer, struct nr_request *req, struct nr_co
 	uint64_t end = req->offset + req->length, stop;
 
 	if (run_at(c, s, req->offset, end, &stop) == NR_COW_BASE && stop == end &&
-	    has_map(layer, NR_COW_BASE)) {
+	    has_map(layer, NR_COW_BASE, req->offset, end)) {
 		nr_pass(layer, req);
 		return;
 	}

@@ -112,6 +112,16 @@ uint64_t nr_cow_start_of(const struct cow *c, uint64_t block)
 	return block >= nr_cow_block_behind(c, c->size) ? c->size : block << c->shift;
 }
 
+bool nr_cow_base_has(const struct nr_layer *layer, uint64_t offset, uint64_t length)
+{
+	return nr_in_range(offset, length, nr_layer_size(layer->below));
+}
+
+int nr_cow_read_error(int error)
+{
+	return error == -EINVAL ? -EIO : error;
+}
+
 /* Opening. */
 
 static int cow_check(struct nr_layer *layer, struct nr_error *error)
@@ -349,8 +359,10 @@ static void cow_cache(struct nr_layer *layer, struct nr_request *req, struct nr_
 
 	if (c->on_cache && !layer->read_only)
 		nr_cow_populate(layer, req, s, cached);
-	else
+	else if (nr_cow_base_has(layer, req->offset, req->length))
 		nr_pass(layer, req);
+	else
+		nr_finish(layer, req, 0);
 }
 
 static bool copies_reads(const struct nr_layer *layer)

@@ -172,6 +172,11 @@ uint64_t nr_cow_block_behind(const struct cow *c, uint64_t end);
 /* Where BLOCK begins; the end of the disk for the one behind the last. */
 uint64_t nr_cow_start_of(const struct cow *c, uint64_t block);
 
+/* Is [OFFSET, OFFSET + LENGTH) in the base, which may have become shorter than the disk? */
+bool nr_cow_base_has(const struct nr_layer *layer, uint64_t offset, uint64_t length);
+/* ERROR of a read below.  What is refused there is no mistake of the client's. */
+int nr_cow_read_error(int error);
+
 /* cow-read.c */
 nr_cow_step nr_cow_read, nr_cow_extents;
 
