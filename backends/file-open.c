@@ -12,6 +12,7 @@
  *
  * Threads: all of this may block and runs where that is allowed.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -264,6 +265,26 @@ int nr_file_size_now(const struct nr_file *file, uint64_t *size)
 		return -errno;
 	*size = (uint64_t)st.st_size;
 	return 0;
+}
+
+/*
+ * Which file it is, and when it was written to and changed otherwise.  Writes to a block
+ * device leave no trace in its node.
+ */
+bool nr_file_identify(const struct nr_file *file, uint8_t identity[NR_IDENTITY_BYTES])
+{
+	uint64_t parts[4];
+	struct stat st;
+
+	static_assert(sizeof(parts) == NR_IDENTITY_BYTES, "no more and no less");
+	if (file->block_device || fstat(file->fd, &st) < 0)
+		return false;
+	parts[0] = st.st_dev;
+	parts[1] = st.st_ino;
+	parts[2] = (uint64_t)st.st_mtim.tv_sec * 1000000000 + (uint64_t)st.st_mtim.tv_nsec;
+	parts[3] = (uint64_t)st.st_ctim.tv_sec * 1000000000 + (uint64_t)st.st_ctim.tv_nsec;
+	memcpy(identity, parts, sizeof(parts));
+	return true;
 }
 
 /* ---- opening ----------------------------------------------------------- */

@@ -145,6 +145,13 @@ static int file_refresh(struct nr_layer *layer, uint64_t *size, struct nr_error 
 	return 0;
 }
 
+static bool file_identify(struct nr_layer *layer, uint8_t identity[NR_IDENTITY_BYTES])
+{
+	const struct file_instance *self = layer->instance;
+
+	return nr_file_identify(self->disk.file, identity);
+}
+
 static int file_exports(struct nr_layer *layer, nr_export_fn *each, void *context,
 			struct nr_error *error)
 {
@@ -187,6 +194,7 @@ const struct nr_layer_type nr_file_type = {
 	.open = file_open,
 	.describe = file_describe,
 	.refresh = file_refresh,
+	.identify = file_identify,
 	.exports = file_exports,
 	.find = file_find,
 	.submit = file_submit,

@@ -210,6 +210,9 @@ bool nr_file_takes_dontcache(const struct nr_file *file);
 /* The size now; negative errno. */
 int nr_file_size_now(const struct nr_file *file, uint64_t *size);
 
+/* See `identify` in layer.h. */
+bool nr_file_identify(const struct nr_file *file, uint8_t identity[NR_IDENTITY_BYTES]);
+
 /*
  * open(2), or openat2(2) with RESOLVE_BENEATH, close-on-exec: the descriptor or
  * negative errno.

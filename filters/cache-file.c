@@ -38,6 +38,9 @@ void nr_cache_file_make_head(const struct nr_cache_file *file, uint8_t *head)
 	nr_store_put_u64(head + 24, file->slots);
 	nr_store_put_u64(head + 32, file->size);
 	nr_store_put_u32(head + 40, file->table_crc);
+	head[44] = file->identified;
+	if (file->identified)
+		memcpy(head + 48, file->identity, sizeof(file->identity));
 	nr_store_seal(&kind, head);
 }
 
@@ -54,7 +57,9 @@ int nr_cache_file_read_head(const uint8_t *head, uint64_t length, const char *sh
 		.slots = nr_store_get_u64(head + 24),
 		.size = nr_store_get_u64(head + 32),
 		.table_crc = nr_store_get_u32(head + 40),
+		.identified = head[44] != 0,
 	};
+	memcpy(file->identity, head + 48, sizeof(file->identity));
 	if (!nr_is_power_of_2(file->block) || file->block < BLOCK_MIN || file->block > BLOCK_MAX ||
 	    file->slots == 0 || file->slots > SLOTS_MAX || file->size > NR_SIZE_MAX)
 		return nr_error_set(error, -EINVAL, "%s is damaged: its head has impossible sizes",

@@ -14,6 +14,8 @@
  *	[24..31] slots
  *	[32..39] bytes of the disk
  *	[40..43] CRC-32C of the table
+ *	[44]     1: the identity of the disk is known (layer.h, nr_identity_below) …
+ *	[48..79] … and this is it
  *
  * The table is only written when the export is closed, and is valid until the file is used
  * again: a server that did not end in order leaves a file that says "in use", whose blocks
@@ -24,12 +26,15 @@
 
 #include "filters/cache-map.h"
 #include "nbdring/error.h"
+#include "nbdring/layer.h"
 
 struct nr_cache_file {
 	bool in_use;
 	uint32_t block;
 	uint64_t slots, size;
 	uint32_t table_crc;
+	bool identified;
+	uint8_t identity[NR_IDENTITY_BYTES];
 };
 
 /* Bytes of the table, and where the slots begin. */

@@ -74,8 +74,9 @@ static uint8_t *get_pages(uint64_t bytes)
 	return aligned_alloc(NR_STORE_HEAD_BYTES, bytes);
 }
 
-static int write_head(const struct nr_cache *c, bool in_use, uint32_t table_crc)
+static int write_head(struct nr_layer *layer, bool in_use, uint32_t table_crc)
 {
+	const struct nr_cache *c = nr_cache_of(layer);
 	struct nr_cache_file file = { .in_use = in_use,
 				      .block = c->block,
 				      .slots = c->map.slots,
@@ -86,6 +87,7 @@ static int write_head(const struct nr_cache *c, bool in_use, uint32_t table_crc)
 
 	if (!head)
 		return -ENOMEM;
+	file.identified = !in_use && nr_identity_below(layer, file.identity);
 	nr_cache_file_make_head(&file, head);
 	err = nr_store_write(c->fd, 0, head, NR_STORE_HEAD_BYTES);
 	if (!err && fdatasync(c->fd) < 0)
@@ -141,6 +143,32 @@ static int begin_empty(struct nr_layer *layer, const char *why, struct nr_error 
 	return nr_error_system(error, -ENOMEM, "what is cached where");
 }
 
+/* Has anybody touched the disk since, as far as its backend can tell? */
+static bool was_touched(struct nr_layer *layer, const struct nr_cache_file *file)
+{
+	uint8_t now[NR_IDENTITY_BYTES];
+
+	return file->identified &&
+	       (!nr_identity_below(layer, now) || memcmp(now, file->identity, sizeof(now)) != 0);
+}
+
+/*
+ * What is below may have changed.  What is not written there yet stays: it is newer, and
+ * the same disk it is.
+ */
+static void drop_clean(struct nr_layer *layer)
+{
+	struct nr_cache *c = nr_cache_of(layer);
+
+	nr_layer_log(layer, NR_LAYER_WARNING,
+		     "%s: the disk has been touched, the cache keeps only the %u blocks that are "
+		     "not written below yet",
+		     c->file, c->map.dirty);
+	for (uint32_t slot = 0; slot < c->map.fresh; slot++)
+		if (nr_cache_state_of(&c->map, slot) == NR_CACHE_CLEAN)
+			nr_cache_drop(&c->map, slot);
+}
+
 static int load_table(struct nr_layer *layer, const struct nr_cache_file *file,
 		      struct nr_error *error)
 {
@@ -182,7 +210,14 @@ static int load(struct nr_layer *layer, const struct nr_cache_file *file, struct
 				    "%s has %u blocks that are not written below, and the disk is "
 				    "read-only",
 				    c->file, c->map.dirty);
-	return changed ? begin_empty(layer, "the disk has been changed", error) : 0;
+	if (changed)
+		return begin_empty(layer, "the disk has been changed", error);
+	if (!was_touched(layer, file))
+		return 0;
+	if (c->map.dirty == 0)
+		return begin_empty(layer, "the disk has been touched", error);
+	drop_clean(layer);
+	return 0;
 }
 
 static int look_at_file(struct nr_layer *layer, uint64_t length, struct nr_error *error)
@@ -234,7 +269,7 @@ static int open_file(struct nr_layer *layer, struct nr_error *error)
 		err = nr_error_system(error, -errno, "%s", c->file);
 	/* From here on it is ours, and what it said is no longer so. */
 	if (!err) {
-		err = write_head(c, true, 0);
+		err = write_head(layer, true, 0);
 		if (err)
 			nr_error_system(error, err, "%s", c->file);
 	}
@@ -262,7 +297,7 @@ static void leave_file(struct nr_layer *layer)
 	if (!err && fdatasync(c->fd) < 0)
 		err = -errno;
 	if (!err)
-		err = write_head(c, false, nr_store_crc(0, table, bytes));
+		err = write_head(layer, false, nr_store_crc(0, table, bytes));
 	free(table);
 	if (err)
 		nr_layer_log(layer, NR_LAYER_ERROR, "%s: %s; it will begin empty", c->file,

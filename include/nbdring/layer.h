@@ -46,7 +46,7 @@
 #pragma GCC visibility push(default) /* what modules call */
 
 /* Raised whenever a structure or a rule here changes. */
-#define NR_LAYER_ABI 9
+#define NR_LAYER_ABI 10
 
 #define NR_NAME_MAX 4096 /* bytes of an export name (protocol, "String values") */
 
@@ -111,6 +111,12 @@ struct nr_session {
 	void *data; /* the core's: room for nr_session_data */
 };
 
+/*
+ * Bytes that stand for the state of what a backend serves; what they are made of is its
+ * own affair.
+ */
+#define NR_IDENTITY_BYTES 32u
+
 /* Called by `exports` once per export: its name and, or NULL, a description. */
 typedef void nr_export_fn(void *context, const char *name, const char *description);
 
@@ -164,6 +170,14 @@ struct nr_layer_type {
 	 * under way elsewhere.  NULL: the size is what it was.
 	 */
 	int (*refresh)(struct nr_layer *layer, uint64_t *size, struct nr_error *error);
+
+	/*
+	 * Backends: bytes that are others as soon as the disk is another one or somebody has
+	 * changed it, as far as that can be told without reading it; the layer's own writes
+	 * change them, too.  While nothing is in flight, as in `open` and `close` of a layer
+	 * above.  May block.  False: it cannot tell.  NULL: it never can.
+	 */
+	bool (*identify)(struct nr_layer *layer, uint8_t identity[NR_IDENTITY_BYTES]);
 
 	/*
 	 * Backends that serve several disks (file dir=…): say which, or whether
@@ -351,6 +365,14 @@ void *nr_shared_data(const struct nr_layer *layer);
  */
 int nr_read_below(struct nr_layer *layer, uint64_t offset, uint64_t length, void *data,
 		  struct nr_error *error);
+
+/*
+ * What the backend of the layer's stack says of its identity (`identify`), in `open` and
+ * `close`: whoever keeps something about a disk beside it can see at the next `open` whether
+ * it still fits.  Filters between may show another part of the same disk than then.  False:
+ * nobody can tell.
+ */
+bool nr_identity_below(struct nr_layer *layer, uint8_t identity[NR_IDENTITY_BYTES]);
 
 /*
  * A stack of the layer's own beside the one it is in (a twin to compare with, a

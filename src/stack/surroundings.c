@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "src/stack/gate.h"
 #include "src/stack/stack.h"
 
 #define LINE_MAX_BYTES 1024u /* as the log cuts them */
@@ -17,6 +18,20 @@ void nr_stop_server(struct nr_layer *layer, const char *why)
 
 	if (surroundings && surroundings->stop)
 		surroundings->stop(why);
+}
+
+bool nr_identity_below(struct nr_layer *layer, uint8_t identity[NR_IDENTITY_BYTES])
+{
+	struct nr_stack *stack = layer->internal.stack;
+	struct nr_layer *backend = nr_stack_bottom(stack), *gate = nr_stack_gate(stack);
+	bool told;
+
+	if (!backend->type->identify || (gate && !nr_gate_hold_open(gate)))
+		return false;
+	told = backend->type->identify(backend, identity);
+	if (gate)
+		nr_gate_let_go(gate);
+	return told;
 }
 
 const char *nr_scratch_folder(void)

@@ -93,6 +93,23 @@ nbdcopy "$URI" "$WORK/copy"
 same_bytes "$DISK/disk" "$WORK/copy"
 grep -q 'begins empty' "$LOG" || fail "the log says nothing of it"
 
+note "so is one of which a byte was changed, whatever its times say"
+stop_server
+change_a_byte() {
+	printf '%s' "$times" | dd of="$DISK/disk" bs=1 seek=$((9 * MIB + 5)) conv=notrunc status=none
+}
+for times in new old; do
+	touch -r "$DISK/disk" "$WORK/times"
+	change_a_byte
+	[ "$times" = new ] || touch -r "$WORK/times" "$DISK/disk"
+	start_server --filter=cache file "$DISK/disk" cache-on-read=true cache-file="$DISK/kept" \
+		cache-max-size=32M
+	grep -q 'begins empty' "$LOG" || fail "the log says nothing of it"
+	nbdcopy "$URI" "$WORK/copy"
+	same_bytes "$DISK/disk" "$WORK/copy"
+	[ "$times" = old ] || stop_server
+done
+
 note "two servers on one file"
 fails timeout 10 "$NBDRING" -f -U "$WORK/other" --filter=cache file "$DISK/disk" \
 	cache-file="$DISK/kept" cache-max-size=32M >"$WORK/refused" 2>&1
@@ -121,13 +138,15 @@ rm "$DISK/kept"
 new_disk
 touch "$WORK/fail"
 start_server --filter=cache --filter=error file "$DISK/disk" cache-file="$DISK/kept" \
-	cache-max-size=32M error-pwrite-rate=100% error-file="$WORK/fail"
-qemu-io -f raw --cache=unsafe "$URI" -c 'write -P 4 3M 64k' >/dev/null
+	cache-max-size=32M cache-on-read=true error-pwrite-rate=100% error-file="$WORK/fail"
+qemu-io -f raw --cache=unsafe "$URI" -c 'read 0 1M' -c 'read 1M 1M' -c 'write -P 4 3M 64k' >/dev/null
 kill "$PID"
 expect_end "$PID" 1
 grep -q 'are kept' "$LOG" || fail "the log says nothing of it"
+printf '\1' | dd of="$DISK/disk" bs=1 seek=$((5 * 4096)) conv=notrunc status=none
 start_server --filter=cache file "$DISK/disk" cache-file="$DISK/kept" cache-max-size=32M
-io 'read -P 4 3M 64k' flush
+grep -q 'keeps only the 16 blocks' "$LOG" || fail "the log says nothing of it"
+io 'read -P 1 20k 1' 'read -P 4 3M 64k' flush
 has 4 3M || fail "it was not written"
 stop_server
 
