@@ -1,7 +1,8 @@
 /*
  * nbdload: a load generator for NBD servers that costs so little itself that the server's
  * cost is what shows. io_uring, all requests of a turn in one gather send, large receive
- * windows, answers parsed in place. It knows servers only by the protocol.
+ * windows, answers parsed in place. What it says and understands is the client's side of
+ * src/protocol, which the backend nbd speaks as well; how it moves bytes is its own.
  *
  * The parts are in load/: options and target (what to do), client (handshake), conn,
  * answers and load (the measured time), idle (holding connections), report.
@@ -24,7 +25,8 @@ static struct client *open_all(const struct options *o, const struct target *t)
 	for (unsigned i = 0; i < o->connections; i++) {
 		if (!client_open(&clients[i], i, t, o, &error))
 			errx(1, "connection %u: %s", i, error.text);
-		if (clients[i].style != clients[0].style || clients[i].size != clients[0].size)
+		if (clients[i].agreement.reply_style != clients[0].agreement.reply_style ||
+		    clients[i].agreement.info.size != clients[0].agreement.info.size)
 			errx(1, "connection %u got another size or form of replies than the first",
 			     i);
 	}

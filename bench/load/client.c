@@ -1,8 +1,9 @@
 /*
- * The blocking part of an NBD client: connect, greeting, options, GO (EXPORT_NAME for
- * servers without GO), goodbye. It runs before and after the measured time, so it is plain
- * and sequential; the socket then goes to the ring. Every wait has a limit, so that a
- * server that stops answering ends in a sentence and not in a hang.
+ * The blocking part of an NBD client: connect, negotiate, goodbye. What is said and what is
+ * understood is up to the client's side of src/protocol; here are the socket and patience.
+ * It runs before and after the measured time, so it is plain and sequential; the socket
+ * then goes to the ring. Every wait has a limit, so that a server that stops answering ends
+ * in a sentence and not in a hang.
  *
  * Errors are returned, not fatal: in idle mode "no more connections" is a result.
  */
@@ -14,21 +15,23 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #define PATIENCE_SECONDS 20
 
-/* The most of an option reply that is kept; the rest is read and dropped. */
-#define REPLY_KEEP 256U
+/* What is asked for at most; REPLY_BEST is what most clients have. */
+static uint8_t style_wanted(enum reply_style replies)
+{
+	static const uint8_t styles[] = { [REPLY_BEST] = NR_REPLY_STRUCTURED,
+					  [REPLY_SIMPLE] = NR_REPLY_SIMPLE,
+					  [REPLY_STRUCTURED] = NR_REPLY_STRUCTURED,
+					  [REPLY_EXTENDED] = NR_REPLY_EXTENDED };
 
-struct option_reply {
-	uint32_t type;
-	uint32_t length; /* kept bytes */
-	uint8_t data[REPLY_KEEP];
-};
+	return styles[replies];
+}
 
 static bool fail(struct client_error *error, const char *what, const char *why)
 {
@@ -60,200 +63,98 @@ static bool send_all(int fd, const void *data, size_t length, struct client_erro
 	return true;
 }
 
-static bool recv_all(int fd, void *data, size_t length, struct client_error *error)
+/* What has arrived, ROOM bytes at most. */
+static bool recv_some(int fd, uint8_t *data, size_t room, size_t *got, struct client_error *error)
 {
-	uint8_t *at = data;
+	ssize_t n;
 
-	while (length) {
-		ssize_t n = recv(fd, at, length, MSG_WAITALL);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return fail_errno(error, "receiving");
-		if (n == 0)
-			return fail(error, "receiving", "the server closed the connection");
-		at += n;
-		length -= (size_t)n;
-	}
+	do
+		n = recv(fd, data, room, 0);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return fail_errno(error, "receiving");
+	if (n == 0)
+		return fail(error, "receiving", "the server closed the connection");
+	*got = (size_t)n;
 	return true;
 }
 
-static bool recv_drop(int fd, uint64_t length, struct client_error *error)
-{
-	uint8_t sink[4096];
-
-	while (length) {
-		size_t n = length < sizeof(sink) ? (size_t)length : sizeof(sink);
-
-		if (!recv_all(fd, sink, n, error))
-			return false;
-		length -= n;
-	}
-	return true;
-}
-
-static bool send_option(int fd, uint32_t option, const void *data, uint32_t length,
+static bool send_output(const struct client *c, struct nr_client_handshake *h,
 			struct client_error *error)
 {
-	uint8_t header[16];
+	size_t length;
+	const uint8_t *output = nr_client_handshake_output(h, &length);
 
-	put64(header, WIRE_IHAVEOPT);
-	put32(header + 8, option);
-	put32(header + 12, length);
-	return send_all(fd, header, sizeof(header), error) && send_all(fd, data, length, error);
-}
-
-static bool recv_option_reply(int fd, struct option_reply *reply, struct client_error *error)
-{
-	uint8_t header[20];
-	uint32_t length;
-
-	if (!recv_all(fd, header, sizeof(header), error))
+	if (!send_all(c->fd, output, length, error))
 		return false;
-	if (get64(header) != WIRE_OPTION_REPLY)
-		return fail(error, "handshake", "an option reply has the wrong magic");
-	reply->type = get32(header + 12);
-	length = get32(header + 16);
-	reply->length = length < REPLY_KEEP ? length : REPLY_KEEP;
-	return recv_all(fd, reply->data, reply->length, error) &&
-	       recv_drop(fd, length - reply->length, error);
-}
-
-/* Sends an option without data; *accepted says whether the server acknowledged it. */
-static bool ask(int fd, uint32_t option, bool *accepted, struct client_error *error)
-{
-	struct option_reply reply;
-
-	if (!send_option(fd, option, NULL, 0, error) || !recv_option_reply(fd, &reply, error))
-		return false;
-	*accepted = reply.type == WIRE_REP_ACK;
+	nr_client_handshake_sent(h, length);
 	return true;
-}
-
-static bool agree_on_replies(struct client *c, enum reply_style wanted, struct client_error *error)
-{
-	bool accepted = false;
-
-	c->style = REPLY_SIMPLE;
-	if (wanted == REPLY_SIMPLE)
-		return true;
-	if (wanted == REPLY_EXTENDED) {
-		if (!ask(c->fd, WIRE_OPT_EXTENDED_HEADERS, &accepted, error))
-			return false;
-		c->style = REPLY_EXTENDED;
-		return accepted || fail(error, "handshake", "the server has no extended headers");
-	}
-	if (!ask(c->fd, WIRE_OPT_STRUCTURED_REPLY, &accepted, error))
-		return false;
-	if (accepted)
-		c->style = REPLY_STRUCTURED;
-	return accepted || wanted == REPLY_BEST ||
-	       fail(error, "handshake", "the server has no structured replies");
-}
-
-static void take_info(struct client *c, const struct option_reply *reply, bool *have_size)
-{
-	if (reply->length >= 12 && get16(reply->data) == WIRE_INFO_EXPORT) {
-		c->size = get64(reply->data + 2);
-		c->flags = get16(reply->data + 10);
-		*have_size = true;
-	} else if (reply->length >= 14 && get16(reply->data) == WIRE_INFO_BLOCK_SIZE) {
-		c->block_min = get32(reply->data + 2);
-		c->payload_max = get32(reply->data + 10);
-	}
-}
-
-static bool export_name(struct client *c, const char *name, bool no_zeroes,
-			struct client_error *error)
-{
-	uint8_t answer[10];
-
-	if (!send_option(c->fd, WIRE_OPT_EXPORT_NAME, name, (uint32_t)strlen(name), error) ||
-	    !recv_all(c->fd, answer, sizeof(answer), error))
-		return false;
-	c->size = get64(answer);
-	c->flags = get16(answer + 8);
-	return no_zeroes || recv_drop(c->fd, 124, error);
-}
-
-static bool fail_go(const char *name, const struct option_reply *reply, struct client_error *error)
-{
-	char why[160];
-
-	snprintf(why, sizeof(why), "refused with reply %#x%s%.*s", reply->type,
-		 reply->length ? ": " : "", (int)(reply->length < 100 ? reply->length : 100),
-		 (const char *)reply->data);
-	snprintf(error->text, sizeof(error->text), "export \"%.60s\": %s", name, why);
-	return false;
-}
-
-static bool go(struct client *c, const char *name, bool no_zeroes, struct client_error *error)
-{
-	uint8_t request[4 + WIRE_NAME_MAX + 4];
-	uint32_t length = (uint32_t)strnlen(name, WIRE_NAME_MAX);
-	struct option_reply reply;
-	bool have_size = false;
-
-	put32(request, length);
-	memcpy(request + 4, name, length);
-	put16(request + 4 + length, 1);
-	put16(request + 6 + length, WIRE_INFO_BLOCK_SIZE);
-	if (!send_option(c->fd, WIRE_OPT_GO, request, length + 8, error))
-		return false;
-	for (;;) {
-		if (!recv_option_reply(c->fd, &reply, error))
-			return false;
-		if (reply.type == WIRE_REP_UNSUP)
-			return export_name(c, name, no_zeroes, error);
-		if (reply.type == WIRE_REP_ACK)
-			return have_size || fail(error, "handshake", "GO told no size");
-		if (reply.type != WIRE_REP_INFO)
-			return fail_go(name, &reply, error);
-		take_info(c, &reply, &have_size);
-	}
 }
 
 /* From here on all is said through TLS. */
 static bool go_over_to_tls(struct client *c, const char *priority, struct client_error *error)
 {
-	bool accepted;
 	const char *why;
-	int fd;
+	int fd = tls_open(c->fd, priority, &why);
 
-	if (!ask(c->fd, WIRE_OPT_STARTTLS, &accepted, error))
-		return false;
-	if (!accepted)
-		return fail(error, "TLS", "the server has none");
-	fd = tls_open(c->fd, priority, &why);
 	if (fd < 0)
 		return fail(error, "TLS", why);
 	c->fd = fd;
 	return true;
 }
 
+/* Until transmission begins. */
+static bool negotiate(struct client *c, struct nr_client_handshake *h, const struct options *o,
+		      struct client_error *error)
+{
+	enum nr_client_state state = NR_CLIENT_MORE;
+	uint8_t bytes[4096];
+	size_t have = 0, used;
+
+	while (state == NR_CLIENT_MORE) {
+		if (!send_output(c, h, error) ||
+		    !recv_some(c->fd, bytes, sizeof(bytes), &have, error))
+			return false;
+		state = nr_client_handshake_feed(h, bytes, have, &used);
+		if (state == NR_CLIENT_TLS) {
+			if (!send_output(c, h, error) || !go_over_to_tls(c, o->tls, error))
+				return false;
+			state = nr_client_handshake_secured(h);
+		}
+	}
+	if (state != NR_CLIENT_READY)
+		return fail(error, "handshake", nr_client_handshake_reason(h));
+	c->agreement = *nr_client_handshake_agreement(h);
+	return send_output(c, h, error);
+}
+
+/* What was insisted on has to be what there is. */
+static bool check_replies(const struct client *c, const struct options *o,
+			  struct client_error *error)
+{
+	if (o->replies == REPLY_BEST || c->agreement.reply_style == style_wanted(o->replies))
+		return true;
+	return fail(error, "handshake",
+		    o->replies == REPLY_EXTENDED ? "the server has no extended headers"
+						 : "the server has no structured replies");
+}
+
 static bool handshake(struct client *c, const char *name, const struct options *o,
 		      struct client_error *error)
 {
-	uint8_t greeting[18];
-	uint8_t flags[4];
-	unsigned server;
+	const struct nr_client_wish wish = {
+		.export_name = name,
+		.tls = o->tls ? NR_CLIENT_TLS_REQUIRE : NR_CLIENT_TLS_OFF,
+		.best_style = style_wanted(o->replies),
+	};
+	struct nr_client_handshake *h = nr_client_handshake_create(&wish);
+	bool good;
 
-	if (!recv_all(c->fd, greeting, sizeof(greeting), error))
-		return false;
-	if (get64(greeting) != WIRE_GREETING || get64(greeting + 8) != WIRE_IHAVEOPT)
-		return fail(error, "handshake", "this is not a newstyle NBD server");
-	server = get16(greeting + 16);
-	put32(flags, server & (WIRE_FIXED_NEWSTYLE | WIRE_NO_ZEROES));
-	if (!send_all(c->fd, flags, sizeof(flags), error))
-		return false;
-	if (!(server & WIRE_FIXED_NEWSTYLE)) {
-		c->style = REPLY_SIMPLE;
-		return export_name(c, name, server & WIRE_NO_ZEROES, error);
-	}
-	return (!o->tls || go_over_to_tls(c, o->tls, error)) &&
-	       agree_on_replies(c, o->replies, error) &&
-	       go(c, name, server & WIRE_NO_ZEROES, error);
+	if (!h)
+		return fail(error, "handshake", "out of memory");
+	good = negotiate(c, h, o, error) && check_replies(c, o, error);
+	nr_client_handshake_destroy(h);
+	return good;
 }
 
 static void set_patience(int fd, time_t seconds)
@@ -265,26 +166,26 @@ static void set_patience(int fd, time_t seconds)
 }
 
 /* False: the name is longer than the protocol allows. */
-static bool choose_export(char name[WIRE_NAME_MAX + 1], unsigned index, const struct target *t,
+static bool choose_export(char name[NBD_STRING_MAX + 1], unsigned index, const struct target *t,
 			  const struct options *o)
 {
 	const char *given = o->export_name ? o->export_name : t->export_name;
 	int length;
 
 	if (o->exports)
-		length = snprintf(name, WIRE_NAME_MAX + 1, "%s%u", given, index % o->exports);
+		length = snprintf(name, NBD_STRING_MAX + 1, "%s%u", given, index % o->exports);
 	else
-		length = snprintf(name, WIRE_NAME_MAX + 1, "%s", given);
-	return length <= WIRE_NAME_MAX;
+		length = snprintf(name, NBD_STRING_MAX + 1, "%s", given);
+	return length <= (int)NBD_STRING_MAX;
 }
 
 bool client_open(struct client *c, unsigned index, const struct target *t, const struct options *o,
 		 struct client_error *error)
 {
-	char name[WIRE_NAME_MAX + 1];
+	char name[NBD_STRING_MAX + 1];
 	int on = 1;
 
-	*c = (struct client){ .block_min = 1, .payload_max = UINT32_MAX };
+	*c = (struct client){ .fd = -1 };
 	c->fd = socket(t->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (c->fd < 0)
 		return fail_errno(error, "socket");
@@ -303,72 +204,87 @@ bool client_open(struct client *c, unsigned index, const struct target *t, const
 	return false;
 }
 
-size_t client_request(enum reply_style style, uint8_t *to, unsigned command, unsigned flags,
-		      uint64_t cookie, uint64_t offset, uint32_t length)
+/*
+ * Takes one chunk of REQUEST's answer out of what has arrived: *USED bytes, 0: it is not all
+ * there, and *PAYLOAD are to follow. *DONE: it is the last.
+ */
+static bool take_chunk(const struct client *c, struct nr_client_request *request,
+		       const uint8_t *bytes, size_t have, size_t *used, uint64_t *payload,
+		       bool *done, struct client_error *error)
 {
-	bool extended = style == REPLY_EXTENDED;
+	struct nr_client_chunk chunk;
+	const char *why = NULL;
+	enum nr_client_parsed parsed =
+		nr_client_parse(c->agreement.reply_style, bytes, have, &chunk, used, &why);
 
-	if (extended && command == WIRE_CMD_WRITE)
-		flags |= WIRE_CMD_FLAG_PAYLOAD_LEN;
-	put32(to, extended ? WIRE_EXTENDED_REQUEST : WIRE_REQUEST);
-	put16(to + 4, (uint16_t)flags);
-	put16(to + 6, (uint16_t)command);
-	put64(to + 8, cookie);
-	put64(to + 16, offset);
-	if (extended) {
-		put64(to + 24, length);
-		return WIRE_EXTENDED_REQUEST_SIZE;
-	}
-	put32(to + 24, length);
-	return WIRE_REQUEST_SIZE;
+	if (parsed == NR_CLIENT_PARSE_MORE)
+		return true;
+	if (parsed == NR_CLIENT_PARSE_CHUNK)
+		why = chunk.cookie ? "an answer to what was not asked"
+				   : nr_client_judge(&c->agreement, request, &chunk);
+	if (!why && request->error)
+		why = "the server answered with an error";
+	if (why)
+		return fail(error, "reading", why);
+	*payload = chunk.payload;
+	*done = chunk.done;
+	return true;
 }
 
-/* Reads chunks until the last one of the answer. */
-static bool recv_chunks(struct client *c, struct client_error *error)
+/* All of the answer; what it says is dropped. */
+static bool recv_answer(const struct client *c, struct nr_client_request *request,
+			struct client_error *error)
 {
-	uint8_t header[WIRE_EXTENDED_REPLY_SIZE];
-	bool extended = c->style == REPLY_EXTENDED;
-	size_t size = extended ? WIRE_EXTENDED_REPLY_SIZE : WIRE_STRUCTURED_REPLY_SIZE;
+	uint8_t bytes[2 * NR_CLIENT_HEADER_MAX];
+	uint64_t drop = 0; /* of what has been said, not yet arrived */
+	size_t at = 0, end = 0;
+	bool done = false;
 
-	do {
-		if (!recv_all(c->fd, header, size, error))
+	while (!done || drop) {
+		size_t used = 0, got;
+
+		if (drop) {
+			used = drop < end - at ? (size_t)drop : end - at;
+			drop -= used;
+		} else if (!take_chunk(c, request, bytes + at, end - at, &used, &drop, &done,
+				       error)) {
 			return false;
-		if (get16(header + 6) & WIRE_CHUNK_ERROR_BIT)
-			return fail(error, "reading", "the server answered with an error");
-		if (!recv_drop(c->fd, extended ? get64(header + 24) : get32(header + 16), error))
+		}
+		at += used;
+		if (used)
+			continue;
+		end -= at;
+		memmove(bytes, bytes + at, end);
+		at = 0;
+		if (!recv_some(c->fd, bytes + end, sizeof(bytes) - end, &got, error))
 			return false;
-	} while (!(get16(header + 4) & WIRE_CHUNK_DONE));
+		end += got;
+	}
 	return true;
 }
 
 bool client_read_once(struct client *c, uint64_t offset, uint32_t length,
 		      struct client_error *error)
 {
-	uint8_t request[WIRE_EXTENDED_REQUEST_SIZE];
-	uint8_t reply[WIRE_SIMPLE_REPLY_SIZE];
-	size_t size = client_request(c->style, request, WIRE_CMD_READ, 0, 0, offset, length);
+	struct nr_client_request read = { .command = NBD_CMD_READ,
+					  .offset = offset,
+					  .length = length };
+	uint8_t request[NR_CLIENT_REQUEST_MAX];
+	size_t size = nr_client_encode(request, c->agreement.reply_style, 0, &read);
 	bool done;
 
 	set_patience(c->fd, PATIENCE_SECONDS);
-	done = send_all(c->fd, request, size, error);
-	if (c->style != REPLY_SIMPLE) {
-		done = done && recv_chunks(c, error);
-	} else {
-		done = done && recv_all(c->fd, reply, sizeof(reply), error);
-		if (done && get32(reply + 4))
-			done = fail(error, "reading", "the server answered with an error");
-		done = done && recv_drop(c->fd, length, error);
-	}
+	done = send_all(c->fd, request, size, error) && recv_answer(c, &read, error);
 	set_patience(c->fd, 0);
 	return done;
 }
 
 void client_close(struct client *c)
 {
-	uint8_t request[WIRE_EXTENDED_REQUEST_SIZE];
+	uint8_t goodbye[NR_CLIENT_REQUEST_MAX];
 	struct client_error ignored;
-	size_t size = client_request(c->style, request, WIRE_CMD_DISC, 0, 0, 0, 0);
+	size_t size = nr_client_encode_goodbye(goodbye, c->agreement.reply_style);
 
-	(void)send_all(c->fd, request, size, &ignored);
+	(void)send_all(c->fd, goodbye, size, &ignored);
 	close(c->fd);
 }

@@ -4,17 +4,14 @@
 
 #include "bench/load/options.h"
 #include "bench/load/target.h"
+#include "src/protocol/client-reply.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 struct client {
 	int fd;
-	enum reply_style style; /* what was agreed, never REPLY_BEST */
-	uint64_t size;
-	uint16_t flags;
-	uint32_t block_min;   /* 1 if the server does not say */
-	uint32_t payload_max; /* UINT32_MAX if the server does not say */
+	struct nr_client_agreement agreement;
 };
 
 struct client_error {
@@ -34,9 +31,5 @@ bool client_read_once(struct client *c, uint64_t offset, uint32_t length,
 
 /* Says goodbye and closes. */
 void client_close(struct client *c);
-
-/* Writes a request in the form agreed; returns how long it is. */
-size_t client_request(enum reply_style style, uint8_t *to, unsigned command, unsigned flags,
-		      uint64_t cookie, uint64_t offset, uint32_t length);
 
 #endif

@@ -33,7 +33,7 @@ static uint64_t share(uint64_t total, unsigned index, unsigned of)
 
 static size_t window_size(const struct options *o)
 {
-	uint64_t full = (uint64_t)o->depth * (o->block_size + WIRE_EXTENDED_REPLY_SIZE + 8);
+	uint64_t full = (uint64_t)o->depth * (o->block_size + NBD_EXTENDED_REPLY_BYTES + 8);
 
 	if (o->window)
 		return o->window;
@@ -49,7 +49,7 @@ void conn_open(struct conn *c, unsigned index, int fd, struct worker_view *view,
 
 	*c = (struct conn){ .index = index, .fd = fd, .view = view, .plan = plan };
 	for (unsigned i = 0; i < 2; i++)
-		gather_open(&c->batch[i], o->depth, WIRE_EXTENDED_REQUEST_SIZE);
+		gather_open(&c->batch[i], o->depth, NR_CLIENT_REQUEST_MAX);
 	c->window_size = window_size(o);
 	c->window = allocate(1, c->window_size);
 	c->slots = allocate(o->depth, sizeof(*c->slots));
@@ -63,7 +63,7 @@ void conn_open(struct conn *c, unsigned index, int fd, struct worker_view *view,
 	if (o->requests)
 		c->budget = share(o->requests, index + 1, o->connections) -
 			    share(o->requests, index, o->connections);
-	c->random = mix64(o->seed * 0x9e3779b97f4a7c15ULL + index);
+	c->random = mix64(o->content.seed * 0x9e3779b97f4a7c15ULL + index);
 	c->first_block = share(plan->blocks, index, o->connections);
 	c->stripe = share(plan->blocks, index + 1, o->connections) - c->first_block;
 	if (!c->stripe) {
@@ -127,7 +127,7 @@ static const uint8_t *write_payload(struct conn *c, const struct slot *slot)
 	if (!c->payloads)
 		return c->plan->payload;
 	own = c->payloads + (size_t)(slot - c->slots) * o->block_size;
-	content_fill(o->seed, slot->offset, own, o->block_size);
+	content_fill(&o->content, slot->wire.offset, own, o->block_size);
 	return own;
 }
 
@@ -142,14 +142,13 @@ static struct slot *take_slot(struct conn *c)
 	return slot;
 }
 
-static void add_header(struct conn *c, const struct slot *slot, unsigned command, unsigned flags,
-		       uint32_t length)
+static void add_header(struct conn *c, const struct slot *slot)
 {
-	uint8_t request[WIRE_EXTENDED_REQUEST_SIZE];
-	size_t size = client_request(c->plan->style, request, command, flags, slot->cookie,
-				     slot->offset, length);
+	uint8_t style = c->plan->agreement->reply_style;
+	size_t size = nr_client_header_bytes(style);
 
-	memcpy(gather_header(&c->batch[c->filling], size), request, size);
+	(void)nr_client_encode(gather_header(&c->batch[c->filling], size), style, slot->cookie,
+			       &slot->wire);
 }
 
 static void add_request(struct conn *c)
@@ -159,16 +158,17 @@ static void add_request(struct conn *c)
 	struct slot *slot = take_slot(c);
 	uint64_t block = next_block(c);
 
-	slot->read = next_is_read(c);
-	slot->offset = plan->range_offset + block * o->stride;
+	slot->wire.command = next_is_read(c) ? NBD_CMD_READ : NBD_CMD_WRITE;
+	slot->wire.offset = plan->range_offset + block * o->stride;
+	slot->wire.length = o->block_size;
 	c->budget--;
-	if (slot->read) {
-		slot->left = o->block_size;
+	if (slot->wire.command == NBD_CMD_READ) {
 		slot->check = o->verify != VERIFY_NOTHING && must_check(c, block);
-		add_header(c, slot, WIRE_CMD_READ, 0, o->block_size);
+		add_header(c, slot);
 		return;
 	}
-	add_header(c, slot, WIRE_CMD_WRITE, plan->write_flags, o->block_size);
+	slot->wire.flags = plan->write_flags;
+	add_header(c, slot);
 	gather_payload(&c->batch[c->filling], write_payload(c, slot), o->block_size);
 	c->unflushed++;
 }
@@ -188,8 +188,8 @@ static void try_flush(struct conn *c)
 	if (c->free_count < c->plan->options->depth)
 		return;
 	slot = take_slot(c);
-	slot->flush = true;
-	add_header(c, slot, WIRE_CMD_FLUSH, 0, 0);
+	slot->wire.command = NBD_CMD_FLUSH;
+	add_header(c, slot);
 	c->unflushed = 0;
 	c->flushing = true;
 }

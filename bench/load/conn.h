@@ -19,17 +19,17 @@ struct tally {
 	uint64_t bytes;    /* of those answered well */
 	uint64_t errors;
 	uint64_t mismatches;
-	uint32_t first_error; /* as on the wire */
-	struct hist latency;  /* of those answered well, but for flushes */
-	uint64_t flushes;     /* of the requests */
+	int first_error;     /* errno */
+	struct hist latency; /* of those answered well, but for flushes */
+	uint64_t flushes;    /* of the requests */
 	struct hist flush_latency;
 };
 
 /* What all connections of a run share; constant while it runs, but for `written`. */
 struct plan {
 	const struct options *options;
-	enum reply_style style;
-	unsigned write_flags;
+	const struct nr_client_agreement *agreement;
+	uint16_t write_flags;
 	uint64_t range_offset;
 	uint64_t blocks;  /* in the range */
 	uint8_t *written; /* VERIFY_WRITTEN: one byte per block, set when it was acknowledged */
@@ -40,13 +40,9 @@ struct plan {
 struct slot {
 	uint64_t cookie; /* 0: free */
 	uint64_t started;
-	uint64_t offset;
-	uint32_t left; /* of a read: bytes not yet answered */
-	bool read;
-	bool flush;
-	bool check;  /* compare what comes with the content written */
-	bool failed; /* answered with an error */
-	bool wrong;  /* answered with other content */
+	struct nr_client_request wire;
+	bool check; /* compare what comes with the content written */
+	bool wrong; /* answered with other content */
 };
 
 /* The chunk whose payload is arriving. */
@@ -54,7 +50,6 @@ struct chunk {
 	struct slot *slot;
 	uint64_t left;
 	uint64_t offset; /* of the next byte, in the export */
-	bool data;       /* content, not the text of an error */
 	bool last;       /* ends the answer */
 };
 

@@ -6,6 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct content {
+	uint64_t seed;
+	unsigned zeroes; /* percent of it */
+};
+
 /* A fast, well mixed 64-bit permutation; also the core of the random numbers. */
 static inline uint64_t mix64(uint64_t x)
 {
@@ -15,12 +20,12 @@ static inline uint64_t mix64(uint64_t x)
 }
 
 /* Fills `length` bytes with what belongs at `offset` of the export. */
-void content_fill(uint64_t seed, uint64_t offset, uint8_t *to, size_t length);
+void content_fill(const struct content *c, uint64_t offset, uint8_t *to, size_t length);
 
 /* Whether the bytes are what belongs at `offset`. */
-bool content_matches(uint64_t seed, uint64_t offset, const uint8_t *bytes, size_t length);
+bool content_matches(const struct content *c, uint64_t offset, const uint8_t *bytes, size_t length);
 
 /* Whether nothing but zeroes belongs there, so that a hole is right. */
-bool content_is_zero(uint64_t seed, uint64_t offset, uint64_t length);
+bool content_is_zero(const struct content *c, uint64_t offset, uint64_t length);
 
 #endif

@@ -223,7 +223,7 @@ static void plan_payload(struct plan *plan)
 		plan->payload = malloc(o->block_size);
 		if (!plan->payload)
 			errx(1, "out of memory for a block of %u bytes", o->block_size);
-		content_fill(o->seed, 0, plan->payload, o->block_size);
+		content_fill(&o->content, 0, plan->payload, o->block_size);
 	}
 	if (o->verify == VERIFY_WRITTEN) {
 		plan->written = calloc(plan->blocks, 1);
@@ -236,28 +236,32 @@ static void plan_payload(struct plan *plan)
 /* Whether the export can do what is asked, and what that is in blocks. */
 static void plan_load(struct plan *plan, const struct options *o, const struct client *c)
 {
-	uint64_t room = c->size > o->range_offset ? c->size - o->range_offset : 0;
+	const struct nr_export_info *info = &c->agreement.info;
+	uint64_t room = info->size > o->range_offset ? info->size - o->range_offset : 0;
 	uint64_t range = o->range_size ? o->range_size : room;
 
-	*plan = (struct plan){ .options = o, .style = c->style, .range_offset = o->range_offset };
+	*plan = (struct plan){ .options = o,
+			       .agreement = &c->agreement,
+			       .range_offset = o->range_offset };
 	if (range > room)
-		errx(1, "the export has only %llu bytes", (unsigned long long)c->size);
+		errx(1, "the export has only %llu bytes", (unsigned long long)info->size);
 	if (range < o->block_size)
 		errx(1, "no block of %u bytes fits: the export has %llu bytes", o->block_size,
-		     (unsigned long long)c->size);
+		     (unsigned long long)info->size);
 	plan->blocks = (range - o->block_size) / o->stride + 1;
-	if (c->block_min > 1 && (o->block_size % c->block_min || o->range_offset % c->block_min ||
-				 o->stride % c->block_min))
-		errx(1, "the export wants multiples of %u bytes", c->block_min);
-	if (o->block_size > c->payload_max)
-		errx(1, "the export takes at most %u bytes at once", c->payload_max);
-	if (o->read_percent < 100 && c->flags & WIRE_READ_ONLY)
+	if (info->block_min > 1 &&
+	    (o->block_size % info->block_min || o->range_offset % info->block_min ||
+	     o->stride % info->block_min))
+		errx(1, "the export wants multiples of %u bytes", info->block_min);
+	if (o->block_size > info->block_max)
+		errx(1, "the export takes at most %u bytes at once", info->block_max);
+	if (o->read_percent < 100 && info->flags & NBD_FLAG_READ_ONLY)
 		errx(1, "the export is read-only");
-	if (o->fua && !(c->flags & WIRE_SEND_FUA))
+	if (o->fua && !(info->flags & NBD_FLAG_SEND_FUA))
 		errx(1, "the export does not offer FUA");
-	if (o->flush_every && !(c->flags & WIRE_SEND_FLUSH))
+	if (o->flush_every && !(info->flags & NBD_FLAG_SEND_FLUSH))
 		errx(1, "the export does not offer flush");
-	plan->write_flags = o->fua ? WIRE_CMD_FLAG_FUA : 0;
+	plan->write_flags = o->fua ? NBD_CMD_FLAG_FUA : 0;
 	plan_payload(plan);
 }
 

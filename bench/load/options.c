@@ -5,6 +5,8 @@
  */
 #include "bench/load/options.h"
 
+#include "src/protocol/session.h"
+
 #include <ctype.h>
 #include <err.h>
 #include <errno.h>
@@ -170,12 +172,15 @@ static const struct row table[] = {
 	{ "flush-every", "N", set_unsigned, FIELD(flush_every), 1, 1U << 30,
 	  "a flush after N writes of a connection, sent when they are answered; what\n"
 	  "comes after it waits for its answer, as in a database" },
-	{ "seed", "N", set_u64, FIELD(seed), ANY_U64,
+	{ "seed", "N", set_u64, FIELD(content.seed), ANY_U64,
 	  "seed of offsets, read/write choice and content (default 1)" },
+	{ "zeroes", "PERCENT", set_unsigned, FIELD(content.zeroes), 0, 100,
+	  "how much of what is written, and checked, is zeroes, in pieces of 64K, so\n"
+	  "that there can be holes (default 0)" },
 	{ "verify", "[=WHAT]", set_verify, 0, ANY_U64,
 	  "check what is read: written (by this run, the default) or all (by an\n"
 	  "earlier run with --verify that wrote the whole range, same --seed)" },
-	{ "window", "BYTES", set_unsigned, FIELD(window), 4096, 1U << 30,
+	{ "window", "BYTES", set_unsigned, FIELD(window), 8192, 1U << 30,
 	  "receive buffer of a connection (default: a full depth, 16K to 256K)" },
 	{ "idle", "N [SECONDS]", set_unsigned, FIELD(idle), 1, 1000000,
 	  "no load: open N connections, say \"ready N\" and hold them until standard\n"
@@ -272,7 +277,7 @@ void options_parse(struct options *o, int argc, char **argv)
 			       .read_percent = 100,
 			       .mixed_percent = 50,
 			       .block_size = 4096,
-			       .seed = 1 };
+			       .content = { .seed = 1 } };
 	make_long_options(longs);
 	while ((row = getopt_long(argc, argv, "+", longs, NULL)) != -1) {
 		if (row == '?')
@@ -289,9 +294,11 @@ void options_parse(struct options *o, int argc, char **argv)
 	check(o);
 }
 
-const char *reply_style_name(enum reply_style style)
+const char *reply_style_name(uint8_t style)
 {
-	static const char *const names[] = { "best", "simple", "structured", "extended" };
+	static const char *const names[] = { [NR_REPLY_SIMPLE] = "simple",
+					     [NR_REPLY_STRUCTURED] = "structured",
+					     [NR_REPLY_EXTENDED] = "extended" };
 
 	return names[style];
 }

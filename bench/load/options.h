@@ -2,6 +2,8 @@
 #ifndef BENCH_LOAD_OPTIONS_H
 #define BENCH_LOAD_OPTIONS_H
 
+#include "bench/load/content.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -35,7 +37,7 @@ struct options {
 
 	double seconds;    /* 0: no limit */
 	uint64_t requests; /* 0: no limit */
-	uint64_t seed;
+	struct content content;
 	enum verify verify;
 	unsigned window; /* receive buffer of a connection; 0: chosen from depth and block size */
 
@@ -49,6 +51,7 @@ struct options {
 /* Parses the command line; exits with a sentence on standard error if it cannot. */
 void options_parse(struct options *o, int argc, char **argv);
 
-const char *reply_style_name(enum reply_style style);
+/* Of enum nr_reply_style. */
+const char *reply_style_name(uint8_t style);
 
 #endif

@@ -6,6 +6,7 @@
 #include "bench/load/report.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static double per(uint64_t value, uint64_t count)
 {
@@ -25,12 +26,13 @@ void report_text(const struct options *o, const struct client *c, const struct l
 
 	printf("load     %s %u bytes, %u connection%s x depth %u, %s replies, export of %.6g MiB\n",
 	       o->rw, o->block_size, o->connections, o->connections == 1 ? "" : "s", o->depth,
-	       reply_style_name(c->style), (double)c->size / (1 << 20));
+	       reply_style_name(c->agreement.reply_style),
+	       (double)c->agreement.info.size / (1 << 20));
 	printf("answers  %llu in %.3f s: %.4g k/s, %.4g MiB/s; errors %llu",
 	       (unsigned long long)t->requests, seconds, (double)t->requests / seconds / 1000,
 	       (double)t->bytes / seconds / (1 << 20), (unsigned long long)t->errors);
 	if (t->errors)
-		printf(" (first: NBD error %u)", t->first_error);
+		printf(" (first: %s)", strerror(t->first_error));
 	if (o->verify != VERIFY_NOTHING)
 		printf("; wrong content %llu", (unsigned long long)t->mismatches);
 	printf("\nlatency  mean %.1f  p50 %.1f  p99 %.1f  p99.9 %.1f  max %.1f us\n",
@@ -76,7 +78,7 @@ void report_json(const struct options *o, const struct client *c, const struct l
 	const struct hist *h = &t->latency;
 
 	printf("{\"rw\": \"%s\", \"replies\": \"%s\", \"fua\": %s, ", o->rw,
-	       reply_style_name(c->style), o->fua ? "true" : "false");
+	       reply_style_name(c->agreement.reply_style), o->fua ? "true" : "false");
 	json_number("read_percent", o->read_percent);
 	json_number("block_size", o->block_size);
 	json_number("connections", o->connections);
@@ -85,11 +87,11 @@ void report_json(const struct options *o, const struct client *c, const struct l
 	json_number("stride", o->stride);
 	json_number("flush_every", o->flush_every);
 	json_number("threads", o->threads);
-	json_number("export_size", c->size);
+	json_number("export_size", c->agreement.info.size);
 	json_number("requests", t->requests);
 	json_number("bytes", t->bytes);
 	json_number("errors", t->errors);
-	json_number("first_error", t->first_error);
+	json_number("first_error", (uint64_t)t->first_error);
 	json_number("mismatches", t->mismatches);
 	json_number("elapsed_ns", r->elapsed_ns);
 	json_number("client_cpu_ns", r->client_cpu_ns);

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/un.h>
 
+#define DEFAULT_PORT 10809
+
 static void set_unix(struct target *t, const char *path)
 {
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
@@ -45,7 +47,7 @@ static void set_host(struct target *t, char *text)
 	port = strrchr(end, ':');
 	if (port)
 		*port++ = '\0';
-	snprintf(default_port, sizeof(default_port), "%d", WIRE_DEFAULT_PORT);
+	snprintf(default_port, sizeof(default_port), "%d", DEFAULT_PORT);
 	ret = getaddrinfo(*host ? host : NULL, port && *port ? port : default_port, &hints, &found);
 	if (ret)
 		errx(1, "host \"%s\": %s", host, gai_strerror(ret));
@@ -84,8 +86,8 @@ static char *find_socket(char *query)
 static void set_export(struct target *t, char *name)
 {
 	percent_decode(name);
-	if (strlen(name) > WIRE_NAME_MAX)
-		errx(2, "export name is longer than %d bytes", WIRE_NAME_MAX);
+	if (strlen(name) > NBD_STRING_MAX)
+		errx(2, "export name is longer than %u bytes", NBD_STRING_MAX);
 	memcpy(t->export_name, name, strlen(name) + 1);
 }
 

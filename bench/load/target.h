@@ -2,14 +2,14 @@
 #ifndef BENCH_LOAD_TARGET_H
 #define BENCH_LOAD_TARGET_H
 
-#include "bench/common/wire.h"
+#include "src/protocol/wire.h"
 
 #include <sys/socket.h>
 
 struct target {
 	struct sockaddr_storage address;
 	socklen_t length;
-	char export_name[WIRE_NAME_MAX + 1];
+	char export_name[NBD_STRING_MAX + 1];
 };
 
 /* Understands a socket path, HOST[:PORT] or an NBD URI; exits with a sentence if it cannot. */

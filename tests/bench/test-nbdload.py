@@ -72,6 +72,35 @@ class Blocks(unittest.TestCase):
         self.assertIn("--stride", common.refusal("./none", "--stride", "1K"))
 
 
+class Large(unittest.TestCase):
+    """What copying programs ask for: megabytes, several at a time, with holes in them."""
+
+    def check(self, replies, size, requests):
+        whole = [replies, "--block-size", size, "--requests", requests, "--depth", "8",
+                 "--zeroes", "40"]
+        with common.served("--filter=discard", "memory", "64M", "detect-zeroes=unmap", "discard=unmap") as (sock, _):
+            # Writes that are all zeroes make holes.
+            common.nbdload(sock, "--rw", "write", "--verify", "--block-size", "64K",
+                           "--requests", "1024", "--zeroes", "40")
+            report = common.nbdload(sock, "--rw", "read", "--verify=all", *whole)
+            self.assertEqual((report["errors"], report["mismatches"]), (0, 0))
+            self.assertEqual(report["bytes"], 64 << 20)
+            # Where there are holes is part of what is checked.
+            other = [word if word != "40" else "0" for word in whole]
+            done = subprocess.run([common.NBDLOAD, "--json", "--rw", "read", "--verify=all",
+                                   *other, sock], capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, 3)
+
+    def test_simple_replies(self):
+        self.check("--simple", "1M", "64")
+
+    def test_structured_replies(self):
+        self.check("--structured", "32M", "2")
+
+    def test_extended_headers(self):
+        self.check("--extended", "4M", "16")
+
+
 class Tls(unittest.TestCase):
     def test_the_same_is_said_encrypted(self):
         with tempfile.TemporaryDirectory() as folder:
