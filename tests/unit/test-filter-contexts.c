@@ -28,7 +28,7 @@ static const struct {
 	const char *name;
 	const char *unless; /* in its parameters; NULL: always */
 } ends[] = {
-	{ "cache", "writethrough" }, { "cow", NULL }, { "gzip", NULL },
+	{ "cache", "writethrough" }, { "cow", NULL }, { "gzip", NULL }, { "lz4", NULL },
 	{ "noextents", NULL },       { "xz", NULL },  { "zstd", NULL },
 };
 
