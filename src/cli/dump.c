@@ -101,8 +101,14 @@ void nr_dump_config(FILE *to, const struct nr_catalog *catalog)
 	print_ring(to);
 	fprintf(to, "selinux=no\n");
 	fprintf(to, "tls=%s\n", yes_no(nr_tls_library()));
-	if (nr_tls_library())
+	if (nr_tls_library()) {
+		char own[128];
+
 		fprintf(to, "tls_library=%s\n", nr_tls_library());
+		/* The library opens and seals the records of all other ciphers. */
+		nr_tls_records_ciphers(own, sizeof(own));
+		fprintf(to, "tls_own_records=%s\n", own);
+	}
 	fprintf(to, "sandbox=%s\n", yes_no(nr_sandbox_has_seccomp() || nr_sandbox_landlock_abi()));
 	fprintf(to, "sandbox_seccomp=%s\n", yes_no(nr_sandbox_has_seccomp()));
 	fprintf(to, "selinux=%s\n", yes_no(nr_label_possible()));

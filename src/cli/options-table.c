@@ -645,6 +645,16 @@ const struct nr_option nr_option_table[] = {
 "C<:+ECDHE-PSK:+DHE-PSK:+PSK> is put behind it.",
 	},
 	{
+		.name = "tls-library-records",
+		.group = NR_OPTIONS_TLS, .kind = NR_OPTION_SET,
+		.offset = FIELD(tls_library_records), .number = 1,
+		.help = "leave records of data to GnuTLS, whatever the cipher",
+		.manual =
+"With AES-GCM and ChaCha20-Poly1305 nbdring puts data into records of TLS by itself and\n"
+"uses GnuTLS for the handshake, for encryption and for all other messages, which takes\n"
+"less time.  With this option GnuTLS does everything, as it does with other ciphers.",
+	},
+	{
 		.name = "help",
 		.group = NR_OPTIONS_INFORMATION, .kind = NR_OPTION_SET, .offset = FIELD(action),
 		.number = NR_ACTION_HELP,

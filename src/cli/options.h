@@ -95,6 +95,7 @@ struct nr_options {
 	const char *tls_psk;          /* file, absolute; NULL: none */
 	const char *tls_priority;     /* NULL: the default */
 	unsigned tls_verify_peer;
+	unsigned tls_library_records;
 
 	struct nr_qemu_options qemu; /* where the command is qemu-nbd */
 

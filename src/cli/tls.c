@@ -56,6 +56,7 @@ static int check(const struct nr_options *options, struct nr_error *error)
 		{ options->tls_psk, "--tls-psk" },
 		{ options->tls_priority, "--tls-priority" },
 		{ options->tls_verify_peer, "--tls-verify-peer" },
+		{ options->tls_library_records, "--tls-library-records" },
 	};
 
 	if (options->tls == NR_TLS_REQUIRED && options->oldstyle)
@@ -80,6 +81,7 @@ static int load(struct nr_tls_credentials **credentials, const struct nr_tls_use
 		.psk_file = options->tls_psk,
 		.verify_peer = options->tls_verify_peer,
 		.priority = options->tls_priority,
+		.library_records = options->tls_library_records,
 	};
 
 	return nr_tls_credentials_load(credentials, &config, error);

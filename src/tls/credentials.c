@@ -287,6 +287,8 @@ int nr_tls_credentials_load(struct nr_tls_credentials **out, const struct nr_tls
 	atomic_init(&c->references, 1);
 	c->side = config->side;
 	c->verify_peer = config->verify_peer;
+	c->library_records = config->library_records;
+	c->rekey_after = config->rekey_after ? config->rekey_after : NR_TLS_REKEY_AFTER;
 	err = load_priority(c, config, error);
 	if (!err && config->directory)
 		err = load_certificates(c, config, error);

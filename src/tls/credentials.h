@@ -20,6 +20,8 @@
 #define SRC_TLS_CREDENTIALS_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "nbdring/error.h"
 
@@ -36,7 +38,14 @@ struct nr_tls_config {
 	 */
 	bool verify_peer;
 	const char *priority; /* GnuTLS's priority string; NULL: TLS 1.2 and newer */
+	/* Leave all records to the library, also those that we could open and seal. */
+	bool library_records;
+	/* TLS 1.3: a new key after so many records; 0: NR_TLS_REKEY_AFTER. */
+	uint64_t rekey_after;
 };
+
+/* What RFC 8446, 5.5, allows one key of AES-GCM, in full records, is some more than this. */
+#define NR_TLS_REKEY_AFTER (UINT64_C(1) << 24)
 
 /* What GnuTLS counts as one byte string of a key file; names and keys longer are refused. */
 #define NR_TLS_PSK_NAME_MAX 128
@@ -59,6 +68,12 @@ const char *nr_tls_credentials_warning(const struct nr_tls_credentials *credenti
 
 /* "GnuTLS 3.7.9"; NULL: built without TLS. */
 const char *nr_tls_library(void);
+
+/*
+ * The ciphers whose records of data are opened and sealed here rather than by the library,
+ * by their names in TEXT.
+ */
+void nr_tls_records_ciphers(char *text, size_t size);
 
 /*
  * Where the credentials for new sessions are.  A short lock is held while the pointer

@@ -29,6 +29,8 @@ struct nr_tls_credentials {
 	struct nr_tls_psk *psk;                        /* by name */
 	size_t psk_count;
 	gnutls_priority_t priority;
+	bool library_records;
+	uint64_t rekey_after;
 	/* Server: resumption ends with the credentials, so that nobody outlives a revocation. */
 	gnutls_datum_t ticket_key;
 	char warning[256]; /* "": none */

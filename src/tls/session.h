@@ -12,7 +12,7 @@
  *        |                             |
  *        +--- the peer breaks a rule --+---> FAILED: nr_tls_reason, an alert in the output
  *
- * Work is bounded by the bytes that are put in: each byte is looked at once, and what a
+ * Work is bounded by the bytes that are put in: each byte is looked at twice at most, and what a
  * peer may say beside its data (key updates, empty records) is limited by the library.
  * Memory: some 20 KiB in the handshake, up to a record (16 KiB) of a message that has
  * come in part, NR_TLS_OUTPUT_MAX of output.
@@ -100,8 +100,7 @@ struct nr_tls_cursor {
  * ciphertext; CURSOR moves on.  ROOM of NR_TLS_RECORD_MAX + NR_TLS_OVERHEAD_MAX is
  * always enough for some.  0 with plaintext left: the session has failed.
  *
- * Entries of a record's length are encrypted from where they lie, shorter ones are
- * collected.
+ * Short entries are collected until they fill a record.
  */
 size_t nr_tls_encrypt(struct nr_tls_session *session, const struct iovec *from, unsigned count,
 		      struct nr_tls_cursor *cursor, uint8_t *into, size_t room);

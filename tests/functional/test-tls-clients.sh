@@ -33,6 +33,26 @@ for threads in 1 2; do
 	stop_server
 done
 
+note "every kind of cipher, records made by the server and by the library"
+"$NBDRING" --dump-config | grep -q '^tls_own_records=AES-128-GCM AES-256-GCM CHACHA20-POLY1305$' ||
+	fail "--dump-config does not say whose records these are"
+for version in 1.2 1.3; do
+	for cipher in AES-128-GCM CHACHA20-POLY1305 AES-128-CCM; do
+		start_server --tls=require --tls-certificates="$good" \
+			--tls-priority="NORMAL:-VERS-ALL:+VERS-TLS$version:-CIPHER-ALL:+$cipher" \
+			memory 20000256
+		nbdcopy "$DISK/image" "$(tls_uri)"
+		nbdcopy "$(tls_uri)" "$DISK/copy"
+		same_bytes "$DISK/image" "$DISK/copy"
+		stop_server
+	done
+done
+start_server --tls=require --tls-certificates="$good" --tls-library-records memory 20000256
+nbdcopy "$DISK/image" "$(tls_uri)"
+nbdcopy "$(tls_uri)" "$DISK/copy"
+same_bytes "$DISK/image" "$DISK/copy"
+stop_server
+
 note "clients without TLS: as the mode says"
 start_server --tls=on --tls-certificates="$good" memory 1M
 nbdinfo "$URI" | grep -q '^protocol: newstyle-fixed without TLS' || fail "it is encrypted"
