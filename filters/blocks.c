@@ -17,6 +17,11 @@
  *
  * Reads that follow each other are noticed per stream, of which some are remembered;
  * then cells ahead are loaded as well, as many as there are processors.
+ *
+ * A question for extents is answered from what is known of grains.  If it begins in a
+ * cell that is worth decoding for that, it waits for it like a read; if such a cell
+ * comes later, the answer ends there, and the client asks again.  Either way it takes no
+ * more than STEPS_MAX steps.
  */
 #include "filters/blocks.h"
 
@@ -34,6 +39,8 @@
 #define STREAMS 8u
 #define STREAM_SLACK ((uint64_t)4 << 20) /* reads of a stream may be this far out of order */
 #define SKIP_BYTES 65536u                /* at a time, of what nobody wants */
+#define STEPS_MAX 4096u                  /* runs of grains that one request looks at in a row */
+#define HEADERS_BYTES 128u               /* of a span of zeroes, whatever the format */
 
 struct nr_blocks_load {
 	struct nr_blocks *blocks;
@@ -74,6 +81,20 @@ struct nr_blocks_engine {
 
 /* Life. */
 
+static uint64_t grains_of(uint64_t length)
+{
+	return length / NR_GRAIN_BYTES + (length % NR_GRAIN_BYTES != 0);
+}
+
+void nr_blocks_know(struct nr_blocks *b, uint64_t n, bool zero)
+{
+	uint64_t grain = b->grains + n;
+
+	if (grain >= b->zeroes.room && grain < NR_GRAINS_MAX)
+		(void)nr_zeroes_reserve(&b->zeroes, nr_max(4096, 2 * b->zeroes.room));
+	nr_zeroes_set(&b->zeroes, grain, 1, zero ? NR_GRAIN_ZERO : NR_GRAIN_DATA);
+}
+
 int nr_blocks_add(struct nr_blocks *b, uint64_t length, uint64_t in, uint64_t in_length,
 		  uint64_t extra)
 {
@@ -95,7 +116,8 @@ int nr_blocks_add(struct nr_blocks *b, uint64_t length, uint64_t in, uint64_t in
 		b->span = more;
 		b->span_room = room;
 	}
-	b->span[b->span_count++] = (struct nr_span){ b->size, in, in_length, extra };
+	b->span[b->span_count++] = (struct nr_span){ b->size, in, in_length, extra, b->grains };
+	b->grains += grains_of(length);
 	b->longest = nr_max(b->longest, length);
 	b->size = size;
 	b->span[b->span_count] = (struct nr_span){ .out = size };
@@ -108,8 +130,10 @@ int nr_blocks_start(struct nr_blocks *b, struct nr_error *error)
 	cpu_set_t set;
 
 	assert(b->whole_max <= b->cache_max / 4);
-	if (!e)
+	if (!e || !nr_zeroes_reserve(&b->zeroes, b->grains)) {
+		free(e);
 		return nr_error_system(error, -ENOMEM, "a cache");
+	}
 	e->cells.max = b->cache_max;
 	e->waiting_tail = &e->waiting;
 	e->load_count = sched_getaffinity(0, sizeof(set), &set) == 0
@@ -133,6 +157,7 @@ void nr_blocks_free(struct nr_blocks *b)
 		nr_cells_free(&e->cells);
 		free(e);
 	}
+	nr_zeroes_free(&b->zeroes);
 	free(b->span);
 	b->engine = NULL;
 	b->span = NULL;
@@ -150,7 +175,7 @@ void nr_blocks_describe(const struct nr_blocks *b, struct nr_traits *t)
 	memset(t->support, NR_NONE, sizeof(t->support));
 	t->support[NR_CAP_FLUSH] = NR_EMULATE;
 	t->support[NR_CAP_CACHE] = NR_EMULATE;
-	t->support[NR_CAP_EXTENTS] = NR_EMULATE;
+	t->support[NR_CAP_EXTENTS] = NR_NATIVE;
 }
 
 /* Spans and cells. */
@@ -191,6 +216,74 @@ static uint64_t cell_of(const struct nr_blocks *b, size_t span, uint64_t offset,
 	start += nr_round_down(offset - start, NR_CELL_BYTES);
 	*end = nr_min(*end, start + NR_CELL_BYTES);
 	return start;
+}
+
+/* What is known. */
+
+/* Of OFFSET, which is in SPAN; *TO is where that ends: with the span, or at END. */
+static enum nr_grain known_at(const struct nr_blocks *b, size_t span, uint64_t offset, uint64_t end,
+			      uint64_t *to)
+{
+	const struct nr_span *s = &b->span[span];
+	uint64_t first = (offset - s->out) / NR_GRAIN_BYTES, count;
+	enum nr_grain grain;
+
+	end = nr_min(end, span_end(b, span));
+	grain = nr_zeroes_run(&b->zeroes, s->grain + first, grains_of(end - s->out) - first,
+			      &count);
+	*to = nr_min(end, s->out + (first + count) * NR_GRAIN_BYTES);
+	return grain;
+}
+
+/* Where what is known to be zeroes from OFFSET on ends: OFFSET if it is not, at most END. */
+static uint64_t skip_zeroes(const struct nr_blocks *b, uint64_t offset, uint64_t end)
+{
+	size_t span = span_of(b, offset);
+
+	for (unsigned i = 0; i < STEPS_MAX && offset < end; i++) {
+		uint64_t to;
+
+		if (known_at(b, span, offset, end, &to) != NR_GRAIN_ZERO)
+			break;
+		offset = to;
+		span += to == span_end(b, span);
+	}
+	return offset;
+}
+
+/* Is it to be decoded only to see whether it is zeroes? */
+static bool is_worth_it(const struct nr_blocks *b, size_t span)
+{
+	const struct nr_span *s = &b->span[span];
+	uint64_t length = span_end(b, span) - s->out;
+
+	return b->codec->zero_ratio && is_whole(b, span) && s->in_length < length / 8 &&
+	       s->in_length <= length / b->codec->zero_ratio + HEADERS_BYTES &&
+	       s->grain + grains_of(length) <= b->zeroes.room;
+}
+
+/* A cell is decoded. */
+static void remember(struct nr_blocks *b, size_t span, const struct nr_cell *cell)
+{
+	const struct nr_span *s = &b->span[span];
+	uint64_t first = s->grain + (cell->start - s->out) / NR_GRAIN_BYTES;
+
+	for (uint64_t at = 0, i = 0; at < cell->length; at += cell->grain, i++)
+		nr_zeroes_set(&b->zeroes, first + at / NR_GRAIN_BYTES,
+			      grains_of(nr_min(cell->grain, cell->length - at)),
+			      nr_cell_grain_is_zero(cell, i) ? NR_GRAIN_ZERO : NR_GRAIN_DATA);
+}
+
+/* It cannot be: what was not known before is data, as far as anybody can tell. */
+static void doubt(struct nr_blocks *b, size_t span, const struct nr_cell *cell)
+{
+	uint64_t at = cell->start, end = cell->start + cell->length, to;
+	const struct nr_span *s = &b->span[span];
+
+	for (; at < end; at = to)
+		if (known_at(b, span, at, end, &to) == NR_GRAIN_UNKNOWN)
+			nr_zeroes_set(&b->zeroes, s->grain + (at - s->out) / NR_GRAIN_BYTES,
+				      grains_of(to - at), NR_GRAIN_DATA);
 }
 
 /* Decoding, on a thread of nr_compute. */
@@ -471,10 +564,19 @@ static int answer_some(struct nr_blocks *b, struct nr_request *req, struct nr_bl
 	uint64_t end = req->offset + req->length;
 
 	while (s->at < end) {
-		uint64_t cell_end, start = cell_of(b, span_of(b, s->at), s->at, &cell_end);
-		struct nr_cell *cell = nr_cells_find(&b->engine->cells, start);
-		uint64_t length = nr_min(end, cell_end) - s->at;
+		uint64_t zeroes = skip_zeroes(b, s->at, end) - s->at;
+		uint64_t cell_end, start, length;
+		struct nr_cell *cell;
 
+		if (zeroes) {
+			if (!nr_answer_hole(req, zeroes))
+				return -ENOMEM;
+			s->at += zeroes;
+			continue;
+		}
+		start = cell_of(b, span_of(b, s->at), s->at, &cell_end);
+		cell = nr_cells_find(&b->engine->cells, start);
+		length = nr_min(end, cell_end) - s->at;
 		if (!cell || !cell->ready)
 			return 1;
 		if (!nr_cell_answer(cell, req, s->at - start, length))
@@ -485,24 +587,79 @@ static int answer_some(struct nr_blocks *b, struct nr_request *req, struct nr_bl
 }
 
 /* Answer, or see to it that what is missing comes. */
-static void serve(struct nr_layer *layer, struct nr_blocks *b, struct nr_request *req)
+static void serve_read(struct nr_layer *layer, struct nr_blocks *b, struct nr_request *req)
 {
 	struct nr_blocks_state *s = nr_scratch(layer, req);
 	int err = answer_some(b, req, s), begun = 0;
+	uint64_t end = req->offset + req->length;
 
 	if (err <= 0) {
 		end_request(layer, req, err);
 		return;
 	}
-	for (uint64_t at = s->at; at < req->offset + req->length && !begun;) {
+	for (uint64_t at = s->at; at < end && !begun; at = skip_zeroes(b, at, end)) {
 		begun = begin_load(layer, b, req->worker, req, at);
 		if (begun == -ENOMEM && at == s->at) {
 			end_request(layer, req, begun);
 			return;
 		}
 		cell_of(b, span_of(b, at), at, &at);
+		at = nr_min(at, end);
 	}
 	wait(layer, b->engine, req);
+}
+
+/* True: as far as can be told.  False: its first cell is to be looked at before. */
+static bool answer_extents(const struct nr_blocks *b, struct nr_request *req)
+{
+	struct nr_extents *list = req->extents;
+	size_t span = span_of(b, list->next);
+
+	for (unsigned i = 0; i < STEPS_MAX && list->next < list->end; i++) {
+		uint64_t at = list->next, to;
+		enum nr_grain grain = known_at(b, span, at, list->end, &to);
+
+		if (grain == NR_GRAIN_UNKNOWN && is_worth_it(b, span))
+			return at > req->offset;
+		if (!nr_extents_add(list, to - at,
+				    grain == NR_GRAIN_ZERO ? NR_EXTENT_HOLE | NR_EXTENT_ZERO : 0) ||
+		    ((req->flags & NR_REQ_ONE) && list->count > 1))
+			break;
+		span += to == span_end(b, span);
+	}
+	return true;
+}
+
+/* Begin with the cells of a question that are worth it, as many as can be at a time. */
+static void look_into(struct nr_layer *layer, struct nr_blocks *b, struct nr_request *req)
+{
+	uint64_t at = req->offset, end = req->offset + req->length, to;
+	size_t span = span_of(b, at);
+	int begun = 0;
+
+	for (unsigned i = 0; i < STEPS_MAX && at < end && !begun; i++) {
+		if (known_at(b, span, at, end, &to) == NR_GRAIN_UNKNOWN && is_worth_it(b, span))
+			begun = begin_load(layer, b, req->worker, req, at);
+		/* No room for it, and nobody else's to wait for: then it is not known. */
+		if (begun == -ENOMEM && at == req->offset) {
+			(void)nr_extents_add(req->extents, to - at, 0);
+			end_request(layer, req, 0);
+			return;
+		}
+		at = to;
+		span += to == span_end(b, span);
+	}
+	wait(layer, b->engine, req);
+}
+
+static void serve(struct nr_layer *layer, struct nr_blocks *b, struct nr_request *req)
+{
+	if (req->operation == NR_READ)
+		serve_read(layer, b, req);
+	else if (answer_extents(b, req))
+		end_request(layer, req, 0);
+	else
+		look_into(layer, b, req);
 }
 
 /* Does REQ go on where another one has ended? */
@@ -530,11 +687,12 @@ static bool follows(struct nr_blocks_engine *e, const struct nr_request *req)
 static void load_ahead(struct nr_layer *layer, struct nr_blocks *b, struct nr_worker *worker,
 		       uint64_t offset)
 {
-	uint64_t end = offset, limit = offset + b->cache_max / 4;
+	uint64_t end = offset, limit = nr_min(b->size, offset + b->cache_max / 4);
 
 	cell_of(b, span_of(b, offset - 1), offset - 1, &end);
-	for (unsigned i = 0; i < b->engine->load_count && end < b->size && end < limit; i++) {
-		if (begin_load(layer, b, worker, NULL, end))
+	for (unsigned i = 0; i < b->engine->load_count; i++) {
+		end = skip_zeroes(b, end, limit);
+		if (end >= limit || begin_load(layer, b, worker, NULL, end))
 			return;
 		cell_of(b, span_of(b, end), end, &end);
 	}
@@ -547,12 +705,12 @@ void nr_blocks_submit(struct nr_layer *layer, struct nr_blocks *b, struct nr_req
 	uint64_t end = req->offset + req->length;
 	bool in_order;
 
-	if (req->operation != NR_READ) {
+	if (req->operation != NR_READ && req->operation != NR_EXTENTS) {
 		nr_finish(layer, req, -EROFS);
 		return;
 	}
 	*s = (struct nr_blocks_state){ .at = req->offset };
-	in_order = follows(b->engine, req);
+	in_order = req->operation == NR_READ && follows(b->engine, req);
 	serve(layer, b, req);
 	if (in_order)
 		load_ahead(layer, b, worker, end);
@@ -566,10 +724,13 @@ static void settle(struct nr_layer *layer, struct nr_blocks *b, struct nr_blocks
 	uint64_t start = load->cell->start, end = start + load->cell->length;
 	int status = load->status;
 
-	if (status)
+	if (status) {
+		doubt(b, load->span, load->cell);
 		nr_cells_drop(load->cell);
-	else
+	} else {
+		remember(b, load->span, load->cell);
 		nr_cells_publish(load->cell);
+	}
 	if (load->decoder)
 		pause_decoder(b, load);
 	load->decoder = NULL;
@@ -583,7 +744,7 @@ static void settle(struct nr_layer *layer, struct nr_blocks *b, struct nr_blocks
 
 		waiting = s->next;
 		/* A span is of no use beyond a place that cannot be decoded. */
-		if (status && s->at >= start &&
+		if (status && req->operation == NR_READ && s->at >= start &&
 		    s->at < (is_whole(b, load->span) ? end : span_end(b, load->span)))
 			end_request(layer, req, status);
 		else

@@ -14,10 +14,20 @@
  * A cell is decoded once however many wait for it, on the threads of nr_compute, several
  * cells side by side; what is read in order is decoded ahead.  Cells are memory with
  * counted owners, so an answer points into them; when too much of the cache would be
- * held by answers, they are copies.  Runs of zeroes are answered as holes.
+ * held by answers, they are copies.
+ *
+ * What has been decoded is looked through for zeroes, grain by grain (zeroes.h; a span's
+ * grains are counted from its beginning), and that is remembered when the cell is long
+ * gone; a format that decodes all of the file at open fills it in there (nr_blocks_know).
+ * Grains known to be zeroes are holes: in the map of the disk, and in answers, for which
+ * nothing is decoded again.  What is not known is data in the map, but for spans that
+ * are so much smaller than what they decode to that they can hardly be anything but
+ * zeroes (`zero_ratio`): such a one is decoded when a question begins in it, so that a
+ * question has to wait for one cell at most.
  *
  * Memory: `cache_max` bytes of cells, and for each processor (16 at most) and
- * NR_PAUSED_MAX more a decoder and, while it runs, NR_TRANSFER_MAX of input.
+ * NR_PAUSED_MAX more a decoder and, while it runs, NR_TRANSFER_MAX of input; two bits for
+ * each grain.
  *
  * All of it runs on one worker: the layer's placement is NR_HOME.  The layer's type says
  * `computes`, its scratch is struct nr_blocks_state, and its submit, child_done and
@@ -26,6 +36,7 @@
 #ifndef FILTERS_BLOCKS_H
 #define FILTERS_BLOCKS_H
 
+#include "filters/zeroes.h"
 #include "nbdring/layer.h"
 
 #define NR_CELL_BYTES ((uint64_t)1 << 20)
@@ -37,6 +48,7 @@ struct nr_span {
 	uint64_t in;  /* of the file below: where decoding begins, bytes */
 	uint64_t in_length;
 	uint64_t extra; /* the format's own */
+	uint64_t grain; /* number of its first one, of all the spans have; see nr_blocks_know */
 };
 
 struct nr_codec_io {
@@ -59,6 +71,11 @@ struct nr_codec {
 	int (*step)(void *decoder, struct nr_codec_io *io);
 	void (*end)(void *decoder);
 	bool ends; /* a span ends with NR_CODEC_END; else it may just stop */
+	/*
+	 * Of 64 KiB and more of zeroes no more than one byte for so many is left in the
+	 * file, headers aside; and hardly of anything else.  0: nothing can be said.
+	 */
+	uint32_t zero_ratio;
 };
 
 struct nr_blocks_engine;
@@ -74,6 +91,8 @@ struct nr_blocks {
 	size_t span_count, span_room;
 	uint64_t size;    /* of the disk so far, bytes */
 	uint64_t longest; /* span, bytes */
+	uint64_t grains;  /* of all spans so far */
+	struct nr_zeroes zeroes;
 	struct nr_blocks_engine *engine;
 };
 
@@ -91,6 +110,11 @@ struct nr_blocks_state {
 /* In `open`: the next span, of LENGTH bytes (0: none is made).  -EFBIG, -E2BIG, -ENOMEM. */
 int nr_blocks_add(struct nr_blocks *b, uint64_t length, uint64_t in, uint64_t in_length,
 		  uint64_t extra);
+/*
+ * In `open`: the Nth grain of the span that is to be added next is all zeroes, or is not.
+ * Where there is no memory for that it is not known.
+ */
+void nr_blocks_know(struct nr_blocks *b, uint64_t n, bool zero);
 /* In `open`, behind the last span. */
 int nr_blocks_start(struct nr_blocks *b, struct nr_error *error);
 /* In `close`, or when `open` fails. */

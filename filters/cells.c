@@ -17,9 +17,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "filters/zeroes.h"
 #include "nbdring/checked.h"
 
-#define GRAIN_MIN 65536u
 #define PAGE 4096u
 
 static struct nr_cell **bucket_of(struct nr_cells *cells, uint64_t start)
@@ -134,7 +134,7 @@ struct nr_cell *nr_cells_make(struct nr_cells *cells, uint64_t start, uint64_t l
 		.data = data,
 		.mapped = mapped,
 	};
-	cell->grain = GRAIN_MIN;
+	cell->grain = NR_GRAIN_BYTES;
 	while (cell->grain * NR_CELL_GRAINS < length)
 		cell->grain *= 2;
 	cells->used += mapped;
@@ -155,7 +155,7 @@ void nr_cell_find_zeroes(struct nr_cell *cell)
 			cell->zero[i / 64] |= UINT64_C(1) << i % 64;
 }
 
-static bool grain_is_zero(const struct nr_cell *cell, uint64_t grain)
+bool nr_cell_grain_is_zero(const struct nr_cell *cell, uint64_t grain)
 {
 	return cell->zero[grain / 64] >> grain % 64 & 1;
 }
@@ -165,7 +165,7 @@ void nr_cells_publish(struct nr_cell *cell)
 	bool zero = true;
 
 	for (uint64_t at = 0, i = 0; at < cell->length && zero; at += cell->grain, i++)
-		zero = grain_is_zero(cell, i);
+		zero = nr_cell_grain_is_zero(cell, i);
 	if (zero)
 		unmap(cell);
 	cell->ready = true;
@@ -216,12 +216,12 @@ bool nr_cell_answer(struct nr_cell *cell, struct nr_request *req, uint64_t from,
 	unlink_used(cell);
 	link_newest(cell);
 	while (from < end) {
-		bool zero = grain_is_zero(cell, from / cell->grain);
+		bool zero = nr_cell_grain_is_zero(cell, from / cell->grain);
 		uint64_t to = from;
 
 		do {
 			to = (to / cell->grain + 1) * cell->grain;
-		} while (to < end && grain_is_zero(cell, to / cell->grain) == zero);
+		} while (to < end && nr_cell_grain_is_zero(cell, to / cell->grain) == zero);
 		to = nr_min(to, end);
 		if (!(zero ? nr_answer_hole(req, to - from)
 			   : answer_data(cell, req, from, to - from)))

@@ -25,7 +25,7 @@ struct nr_cell {
 	unsigned references;    /* of answers */
 	bool ready;             /* published */
 	bool gone;              /* out of the table; freed with the last reference */
-	uint64_t grain;         /* bytes */
+	uint64_t grain;         /* bytes; NR_GRAIN_BYTES times a power of two */
 	uint64_t zero[NR_CELL_GRAINS / 64];
 	struct nr_cell *chain;         /* in a bucket */
 	struct nr_cell *older, *newer; /* by use; ready ones only */
@@ -45,6 +45,7 @@ struct nr_cell *nr_cells_find(struct nr_cells *cells, uint64_t start);
 struct nr_cell *nr_cells_make(struct nr_cells *cells, uint64_t start, uint64_t length);
 /* Find out which parts are zeroes; any thread, before it is published. */
 void nr_cell_find_zeroes(struct nr_cell *cell);
+bool nr_cell_grain_is_zero(const struct nr_cell *cell, uint64_t grain);
 void nr_cells_publish(struct nr_cell *cell);
 /* It could not be filled. */
 void nr_cells_drop(struct nr_cell *cell);

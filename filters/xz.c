@@ -160,6 +160,7 @@ static const struct nr_codec xz_codec = {
 	.step = step_block,
 	.end = end_block,
 	.ends = true,
+	.zero_ratio = 1024,
 };
 
 /* The index. */

@@ -106,6 +106,7 @@ static const struct nr_codec zstd_codec = {
 	.step = step_frame,
 	.end = end_frame,
 	.ends = true,
+	.zero_ratio = 2048,
 };
 
 /* The frames. */
