@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Where inflating a gzip file can begin (packed-index.h): the state of the decoder every
- * few MiB, which is the last 32 KiB it has put out and how many bits of a byte are used.
+ * few MiB, which is what is needed of the last 32 KiB it has put out (gzip-window.h) and
+ * how many bits of a byte are used.
  */
 #ifndef FILTERS_GZIP_INDEX_H
 #define FILTERS_GZIP_INDEX_H
 
+#include "filters/gzip-window.h"
 #include "filters/packed-index.h"
 
-#define NR_GZIP_SPAN ((uint64_t)4 << 20) /* output from one state to the next, at least */
-#define NR_GZIP_WINDOW 32768u
+#define NR_GZIP_SPAN ((uint64_t)2 << 20) /* output from one state to the next, at least */
 
 /*
  * Inflate the file below LAYER.  Fills INDEX and adds the spans to BLOCKS.  MAX: refuse

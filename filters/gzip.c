@@ -183,7 +183,7 @@ static const struct nr_codec gzip_codec = {
 /* The filter. */
 
 static const struct nr_index_kind kind = {
-	.magic = "NBDRGZI1",
+	.magic = "NBDRGZI2",
 	.format = "gzip",
 	.window_max = NR_GZIP_WINDOW,
 	.bits_max = 7,
@@ -221,9 +221,7 @@ static int gzip_open(struct nr_layer *layer, struct nr_error *error)
 	else
 		nr_layer_log(layer, NR_LAYER_DEBUG,
 			     "%zu states of %" PRIu64 " bytes in all for %" PRIu64 " bytes",
-			     g->index.count,
-			     g->index.bytes + g->index.count * (sizeof(struct nr_index_state) +
-								sizeof(struct nr_span)),
+			     g->index.count, g->index.bytes + g->index.count * NR_INDEX_STATE_BYTES,
 			     g->blocks.size);
 	return err;
 }

@@ -252,6 +252,7 @@ static const struct nr_codec lz4_codec = {
 	.step = step_span,
 	.end = end_span,
 	.ends = true,
+	.zero_ratio = 200,
 };
 
 /* The filter. */

@@ -9,6 +9,8 @@
  *	for each span: [0..7] bytes that come out  [8..15] where it begins in the file
  *	[16..23] bytes there  [24..27] bytes of the window  [28..31] of the packed window
  *	[32..35] bits  [36..39] 0, and the packed window
+ *	[0..7] bytes of what is known of grains, packed, and that: a bit for each grain
+ *	that is known, the first the lowest of a byte, and again for each of zeroes
  *	at the end: CRC-32 of all before
  *
  * The file is read with the same distrust as any other: what it says is bounded, and a
@@ -58,12 +60,11 @@ static bool is_last(const struct nr_index *index, uint32_t length, uint32_t bits
 	return last->length == 0 && last->bits == bits;
 }
 
-int nr_index_add(struct nr_index *index, const uint8_t *window, uint32_t length, uint32_t bits,
-		 size_t *where)
+/* As nr_index_add; STATE, with a copy of what is packed at PACKED. */
+static int add_packed(struct nr_index *index, struct nr_index_state state, const uint8_t *packed,
+		      size_t *where)
 {
-	struct nr_index_state state = { .length = length, .bits = bits };
-
-	if (is_last(index, length, bits)) {
+	if (is_last(index, state.length, state.bits)) {
 		*where = index->count - 1;
 		return 0;
 	}
@@ -76,24 +77,37 @@ int nr_index_add(struct nr_index *index, const uint8_t *window, uint32_t length,
 		index->state = more;
 		index->room = room;
 	}
-	if (length) {
-		uLongf packed = compressBound(length);
-		uint8_t *data = malloc(packed), *fits;
-
-		if (!data || compress2(data, &packed, window, length, 1) != Z_OK) {
-			free(data);
+	state.window = NULL;
+	if (state.length) {
+		state.window = malloc(state.packed);
+		if (!state.window)
 			return -ENOMEM;
-		}
-		fits = realloc(data, packed);
-		if (fits)
-			data = fits;
-		state.window = data;
-		state.packed = (uint32_t)packed;
-		index->bytes += packed;
+		memcpy(state.window, packed, state.packed);
+		index->bytes += state.packed;
 	}
 	*where = index->count;
 	index->state[index->count++] = state;
 	return 0;
+}
+
+int nr_index_add(struct nr_index *index, const uint8_t *window, uint32_t length, uint32_t bits,
+		 size_t *where)
+{
+	struct nr_index_state state = { .length = length, .bits = bits };
+	uLongf packed = compressBound(length);
+	uint8_t *data = NULL;
+	int err = 0;
+
+	if (length) {
+		data = malloc(packed);
+		if (!data || compress2(data, &packed, window, length, 6) != Z_OK)
+			err = -ENOMEM;
+		state.packed = (uint32_t)packed;
+	}
+	if (!err)
+		err = add_packed(index, state, data, where);
+	free(data);
+	return err;
 }
 
 bool nr_index_has_room(const struct nr_index *index, uint32_t length, uint64_t used)
@@ -167,9 +181,10 @@ struct loading {
 /* 0, -EINVAL: it is damaged, or -ENOMEM. */
 static int get_span(struct summed *s, struct loading *l)
 {
+	struct nr_index_state state;
 	struct index_span span;
 	uint32_t length, packed, bits;
-	size_t where;
+	size_t where = 0;
 	int err;
 
 	if (!get(s, &span, sizeof(span)))
@@ -179,19 +194,59 @@ static int get_span(struct summed *s, struct loading *l)
 	bits = le32toh(span.bits);
 	if (length > l->kind->window_max || packed > l->packed_max || bits > l->kind->bits_max ||
 	    !nr_in_range(le64toh(span.in), le64toh(span.in_length), l->size) ||
-	    !get(s, l->packed, packed))
+	    (span.out && !span.in_length) || !get(s, l->packed, packed))
 		return -EINVAL;
-	if (length > 0) {
-		struct nr_index_state state = { l->packed, packed, length, bits };
-
-		if (nr_index_window(&state, l->window))
-			return -EINVAL;
-	}
-	err = nr_index_add(l->index, l->window, length, bits, &where);
+	state = (struct nr_index_state){ l->packed, packed, length, bits };
+	if (length > 0 && nr_index_window(&state, l->window))
+		return -EINVAL;
+	if (length == 0)
+		state.packed = 0;
+	err = add_packed(l->index, state, l->packed, &where);
 	if (err)
 		return err;
 	return nr_blocks_add(l->blocks, le64toh(span.out), le64toh(span.in),
 			     le64toh(span.in_length), where);
+}
+
+/* Grains that are remembered, and the bytes of a bit for each. */
+static uint64_t grains_kept(const struct nr_blocks *blocks, uint64_t *bytes)
+{
+	uint64_t grains = nr_min(blocks->grains, NR_GRAINS_MAX);
+
+	*bytes = grains / 8 + (grains % 8 != 0);
+	return grains;
+}
+
+static bool bit_at(const uint8_t *bits, uint64_t i)
+{
+	return bits[i / 8] >> i % 8 & 1;
+}
+
+/* As get_span. */
+static int get_zeroes(struct summed *s, struct nr_blocks *blocks)
+{
+	uint64_t packed, bytes, grains = grains_kept(blocks, &bytes);
+	uint8_t *from = NULL, *to = NULL;
+	uLongf length = 2 * bytes;
+	int err = -EINVAL;
+
+	if (!get(s, &packed, sizeof(packed)) || le64toh(packed) > compressBound(2 * bytes))
+		return -EINVAL;
+	packed = le64toh(packed);
+	from = malloc(packed + 1);
+	to = malloc(2 * bytes + 1);
+	if (!from || !to || !nr_zeroes_reserve(&blocks->zeroes, grains))
+		err = -ENOMEM;
+	else if (get(s, from, packed) && uncompress(to, &length, from, packed) == Z_OK &&
+		 length == 2 * bytes)
+		err = 0;
+	for (uint64_t i = 0; i < grains && !err; i++)
+		if (bit_at(to, i))
+			nr_zeroes_set(&blocks->zeroes, i, 1,
+				      bit_at(to + bytes, i) ? NR_GRAIN_ZERO : NR_GRAIN_DATA);
+	free(from);
+	free(to);
+	return err;
 }
 
 static int load(struct summed *s, struct loading *l, struct nr_error *error)
@@ -209,6 +264,8 @@ static int load(struct summed *s, struct loading *l, struct nr_error *error)
 		return nr_error_set(error, -EINVAL, "it is damaged");
 	for (uint64_t i = 0; i < le64toh(header.spans) && !err; i++)
 		err = get_span(s, l);
+	if (!err)
+		err = get_zeroes(s, l->blocks);
 	sum = s->sum;
 	if (!err && (!get(s, &stored, sizeof(stored)) || le32toh(stored) != sum))
 		err = -EINVAL;
@@ -245,12 +302,36 @@ static int load_from(struct nr_layer *layer, struct loading *l, const char *path
 		nr_index_free(l->index);
 		nr_blocks_free(l->blocks);
 		l->blocks->span_count = l->blocks->span_room = 0;
-		l->blocks->size = l->blocks->longest = 0;
+		l->blocks->size = l->blocks->longest = l->blocks->grains = 0;
 	}
 	return err;
 }
 
 /* Saving. */
+
+static bool put_zeroes(struct summed *s, const struct nr_blocks *blocks)
+{
+	uint64_t bytes, grains = grains_kept(blocks, &bytes), count, packed;
+	uLongf length = compressBound(2 * bytes);
+	uint8_t *from = calloc(1, 2 * bytes + 1), *to = malloc(length);
+	bool ok = from && to;
+
+	for (uint64_t at = 0; at < grains && ok; at += count) {
+		enum nr_grain grain = nr_zeroes_run(&blocks->zeroes, at, grains - at, &count);
+
+		for (uint64_t i = at; i < at + count && grain != NR_GRAIN_UNKNOWN; i++) {
+			from[i / 8] |= (uint8_t)(1u << i % 8);
+			if (grain == NR_GRAIN_ZERO)
+				from[bytes + i / 8] |= (uint8_t)(1u << i % 8);
+		}
+	}
+	ok = ok && compress2(to, &length, from, 2 * bytes, 9) == Z_OK;
+	packed = htole64(length);
+	ok = ok && put(s, &packed, sizeof(packed)) && put(s, to, length);
+	free(from);
+	free(to);
+	return ok;
+}
 
 static bool save(struct summed *s, const struct nr_index_kind *kind, uint64_t size, uint64_t sample,
 		 const struct nr_index *index, const struct nr_blocks *blocks)
@@ -277,6 +358,7 @@ static bool save(struct summed *s, const struct nr_index_kind *kind, uint64_t si
 		if (ok && state->packed)
 			ok = put(s, state->window, state->packed);
 	}
+	ok = ok && put_zeroes(s, blocks);
 	sum = htole32(s->sum);
 	return ok && put(s, &sum, sizeof(sum));
 }

@@ -5,7 +5,7 @@
  * window, the last bytes it has put out; packed again) and a few bits of the format's own.
  *
  * An index is made by unpacking all of the file once, which also checks it.  It can be
- * put into a file and had from there.
+ * put into a file and had from there, with what was found to be zeroes (nr_blocks_know).
  */
 #ifndef FILTERS_PACKED_INDEX_H
 #define FILTERS_PACKED_INDEX_H
@@ -13,6 +13,9 @@
 #include "filters/blocks.h"
 
 #define NR_INDEX_FREE ((uint64_t)128 << 10)
+
+/* What a state takes besides its window, in memory and in a file, bytes. */
+#define NR_INDEX_STATE_BYTES (sizeof(struct nr_index_state) + sizeof(struct nr_span))
 
 /* A format's index. */
 struct nr_index_kind {
