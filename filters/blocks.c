@@ -21,7 +21,7 @@
  * A question for extents is answered from what is known of grains.  If it begins in a
  * cell that is worth decoding for that, it waits for it like a read; if such a cell
  * comes later, the answer ends there, and the client asks again.  Either way it takes no
- * more than STEPS_MAX steps.
+ * more than NR_BLOCKS_STEPS_MAX steps.
  */
 #include "filters/blocks.h"
 
@@ -32,6 +32,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "filters/blocks-map.h"
 #include "filters/cells.h"
 #include "nbdring/checked.h"
 
@@ -39,8 +40,6 @@
 #define STREAMS 8u
 #define STREAM_SLACK ((uint64_t)4 << 20) /* reads of a stream may be this far out of order */
 #define SKIP_BYTES 65536u                /* at a time, of what nobody wants */
-#define STEPS_MAX 4096u                  /* runs of grains that one request looks at in a row */
-#define HEADERS_BYTES 128u               /* of a span of zeroes, whatever the format */
 
 struct nr_blocks_load {
 	struct nr_blocks *blocks;
@@ -80,49 +79,6 @@ struct nr_blocks_engine {
 };
 
 /* Life. */
-
-static uint64_t grains_of(uint64_t length)
-{
-	return length / NR_GRAIN_BYTES + (length % NR_GRAIN_BYTES != 0);
-}
-
-void nr_blocks_know(struct nr_blocks *b, uint64_t n, bool zero)
-{
-	uint64_t grain = b->grains + n;
-
-	if (grain >= b->zeroes.room && grain < NR_GRAINS_MAX)
-		(void)nr_zeroes_reserve(&b->zeroes, nr_max(4096, 2 * b->zeroes.room));
-	nr_zeroes_set(&b->zeroes, grain, 1, zero ? NR_GRAIN_ZERO : NR_GRAIN_DATA);
-}
-
-int nr_blocks_add(struct nr_blocks *b, uint64_t length, uint64_t in, uint64_t in_length,
-		  uint64_t extra)
-{
-	uint64_t size;
-
-	if (length == 0)
-		return 0;
-	if (!nr_add(b->size, length, &size) || size > NR_SIZE_MAX)
-		return -EFBIG;
-	if (b->span_count == NR_SPANS_MAX)
-		return -E2BIG;
-	/* One more than are added: the end. */
-	if (b->span_count + 1 >= b->span_room) {
-		size_t room = b->span_room ? 2 * b->span_room : 64;
-		struct nr_span *more = realloc(b->span, room * sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		b->span = more;
-		b->span_room = room;
-	}
-	b->span[b->span_count++] = (struct nr_span){ b->size, in, in_length, extra, b->grains };
-	b->grains += grains_of(length);
-	b->longest = nr_max(b->longest, length);
-	b->size = size;
-	b->span[b->span_count] = (struct nr_span){ .out = size };
-	return 0;
-}
 
 int nr_blocks_start(struct nr_blocks *b, struct nr_error *error)
 {
@@ -178,114 +134,6 @@ void nr_blocks_describe(const struct nr_blocks *b, struct nr_traits *t)
 	t->support[NR_CAP_EXTENTS] = NR_NATIVE;
 }
 
-/* Spans and cells. */
-
-static size_t span_of(const struct nr_blocks *b, uint64_t offset)
-{
-	size_t low = 0, high = b->span_count;
-
-	while (high - low > 1) {
-		size_t middle = low + (high - low) / 2;
-
-		if (b->span[middle].out <= offset)
-			low = middle;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-static uint64_t span_end(const struct nr_blocks *b, size_t span)
-{
-	return b->span[span + 1].out;
-}
-
-static bool is_whole(const struct nr_blocks *b, size_t span)
-{
-	return span_end(b, span) - b->span[span].out <= b->whole_max;
-}
-
-/* Where the cell of OFFSET begins, and *END. */
-static uint64_t cell_of(const struct nr_blocks *b, size_t span, uint64_t offset, uint64_t *end)
-{
-	uint64_t start = b->span[span].out;
-
-	*end = span_end(b, span);
-	if (is_whole(b, span))
-		return start;
-	start += nr_round_down(offset - start, NR_CELL_BYTES);
-	*end = nr_min(*end, start + NR_CELL_BYTES);
-	return start;
-}
-
-/* What is known. */
-
-/* Of OFFSET, which is in SPAN; *TO is where that ends: with the span, or at END. */
-static enum nr_grain known_at(const struct nr_blocks *b, size_t span, uint64_t offset, uint64_t end,
-			      uint64_t *to)
-{
-	const struct nr_span *s = &b->span[span];
-	uint64_t first = (offset - s->out) / NR_GRAIN_BYTES, count;
-	enum nr_grain grain;
-
-	end = nr_min(end, span_end(b, span));
-	grain = nr_zeroes_run(&b->zeroes, s->grain + first, grains_of(end - s->out) - first,
-			      &count);
-	*to = nr_min(end, s->out + (first + count) * NR_GRAIN_BYTES);
-	return grain;
-}
-
-/* Where what is known to be zeroes from OFFSET on ends: OFFSET if it is not, at most END. */
-static uint64_t skip_zeroes(const struct nr_blocks *b, uint64_t offset, uint64_t end)
-{
-	size_t span = span_of(b, offset);
-
-	for (unsigned i = 0; i < STEPS_MAX && offset < end; i++) {
-		uint64_t to;
-
-		if (known_at(b, span, offset, end, &to) != NR_GRAIN_ZERO)
-			break;
-		offset = to;
-		span += to == span_end(b, span);
-	}
-	return offset;
-}
-
-/* Is it to be decoded only to see whether it is zeroes? */
-static bool is_worth_it(const struct nr_blocks *b, size_t span)
-{
-	const struct nr_span *s = &b->span[span];
-	uint64_t length = span_end(b, span) - s->out;
-
-	return b->codec->zero_ratio && is_whole(b, span) && s->in_length < length / 8 &&
-	       s->in_length <= length / b->codec->zero_ratio + HEADERS_BYTES &&
-	       s->grain + grains_of(length) <= b->zeroes.room;
-}
-
-/* A cell is decoded. */
-static void remember(struct nr_blocks *b, size_t span, const struct nr_cell *cell)
-{
-	const struct nr_span *s = &b->span[span];
-	uint64_t first = s->grain + (cell->start - s->out) / NR_GRAIN_BYTES;
-
-	for (uint64_t at = 0, i = 0; at < cell->length; at += cell->grain, i++)
-		nr_zeroes_set(&b->zeroes, first + at / NR_GRAIN_BYTES,
-			      grains_of(nr_min(cell->grain, cell->length - at)),
-			      nr_cell_grain_is_zero(cell, i) ? NR_GRAIN_ZERO : NR_GRAIN_DATA);
-}
-
-/* It cannot be: what was not known before is data, as far as anybody can tell. */
-static void doubt(struct nr_blocks *b, size_t span, const struct nr_cell *cell)
-{
-	uint64_t at = cell->start, end = cell->start + cell->length, to;
-	const struct nr_span *s = &b->span[span];
-
-	for (; at < end; at = to)
-		if (known_at(b, span, at, end, &to) == NR_GRAIN_UNKNOWN)
-			nr_zeroes_set(&b->zeroes, s->grain + (at - s->out) / NR_GRAIN_BYTES,
-				      grains_of(to - at), NR_GRAIN_DATA);
-}
-
 /* Decoding, on a thread of nr_compute. */
 
 /* Room for what comes next: in the cell, or for what lies before it. */
@@ -320,8 +168,9 @@ static int decode_step(struct nr_blocks_load *load, struct nr_codec_io *io)
 	if (verdict < 0)
 		return verdict;
 	if (verdict == NR_CODEC_END)
-		return load->at == span_end(b, load->span) ? 0 : -EIO;
-	if (load->at == cell_end && !(cell_end == span_end(b, load->span) && b->codec->ends))
+		return load->at == nr_blocks_span_end(b, load->span) ? 0 : -EIO;
+	if (load->at == cell_end &&
+	    !(cell_end == nr_blocks_span_end(b, load->span) && b->codec->ends))
 		return 0;
 	/* There is more than the table says, or the decoder is stuck. */
 	if (input == io->in_left && room == io->out_left && input > 0)
@@ -405,7 +254,7 @@ static void compute(struct nr_layer *layer, struct nr_request *vehicle)
 	free(load->unwanted);
 	load->unwanted = NULL;
 	/* The last cell of the span, or damage: it is of no more use. */
-	if (load->status < 0 || load->at == span_end(b, load->span))
+	if (load->status < 0 || load->at == nr_blocks_span_end(b, load->span))
 		give_up(load);
 }
 
@@ -499,10 +348,10 @@ static int begin_load(struct nr_layer *layer, struct nr_blocks *b, struct nr_wor
 		      struct nr_request *owner, uint64_t offset)
 {
 	struct nr_blocks_engine *e = b->engine;
-	size_t span = span_of(b, offset);
-	bool whole = is_whole(b, span);
+	size_t span = nr_blocks_span_of(b, offset);
+	bool whole = nr_blocks_is_whole(b, span);
 	struct nr_blocks_load *load;
-	uint64_t end, start = cell_of(b, span, offset, &end), first = b->span[span].out;
+	uint64_t end, start = nr_blocks_cell_of(b, span, offset, &end), first = b->span[span].out;
 	struct paused *from = NULL;
 
 	if (nr_cells_find(&e->cells, start))
@@ -516,8 +365,8 @@ static int begin_load(struct nr_layer *layer, struct nr_blocks *b, struct nr_wor
 		first = from->at;
 	if (start - first <= b->cache_max / 8)
 		for (start = first; nr_cells_find(&e->cells, start);)
-			start = end = nr_min(start + NR_CELL_BYTES, span_end(b, span));
-	start = cell_of(b, span, start, &end);
+			start = end = nr_min(start + NR_CELL_BYTES, nr_blocks_span_end(b, span));
+	start = nr_blocks_cell_of(b, span, start, &end);
 	load->cell = nr_cells_make(&e->cells, start, end - start);
 	if (!load->cell)
 		return e->busy ? -EAGAIN : -ENOMEM;
@@ -564,7 +413,7 @@ static int answer_some(struct nr_blocks *b, struct nr_request *req, struct nr_bl
 	uint64_t end = req->offset + req->length;
 
 	while (s->at < end) {
-		uint64_t zeroes = skip_zeroes(b, s->at, end) - s->at;
+		uint64_t zeroes = nr_blocks_skip_zeroes(b, s->at, end) - s->at;
 		uint64_t cell_end, start, length;
 		struct nr_cell *cell;
 
@@ -574,7 +423,7 @@ static int answer_some(struct nr_blocks *b, struct nr_request *req, struct nr_bl
 			s->at += zeroes;
 			continue;
 		}
-		start = cell_of(b, span_of(b, s->at), s->at, &cell_end);
+		start = nr_blocks_cell_of(b, nr_blocks_span_of(b, s->at), s->at, &cell_end);
 		cell = nr_cells_find(&b->engine->cells, start);
 		length = nr_min(end, cell_end) - s->at;
 		if (!cell || !cell->ready)
@@ -597,13 +446,13 @@ static void serve_read(struct nr_layer *layer, struct nr_blocks *b, struct nr_re
 		end_request(layer, req, err);
 		return;
 	}
-	for (uint64_t at = s->at; at < end && !begun; at = skip_zeroes(b, at, end)) {
+	for (uint64_t at = s->at; at < end && !begun; at = nr_blocks_skip_zeroes(b, at, end)) {
 		begun = begin_load(layer, b, req->worker, req, at);
 		if (begun == -ENOMEM && at == s->at) {
 			end_request(layer, req, begun);
 			return;
 		}
-		cell_of(b, span_of(b, at), at, &at);
+		nr_blocks_cell_of(b, nr_blocks_span_of(b, at), at, &at);
 		at = nr_min(at, end);
 	}
 	wait(layer, b->engine, req);
@@ -613,19 +462,19 @@ static void serve_read(struct nr_layer *layer, struct nr_blocks *b, struct nr_re
 static bool answer_extents(const struct nr_blocks *b, struct nr_request *req)
 {
 	struct nr_extents *list = req->extents;
-	size_t span = span_of(b, list->next);
+	size_t span = nr_blocks_span_of(b, list->next);
 
-	for (unsigned i = 0; i < STEPS_MAX && list->next < list->end; i++) {
+	for (unsigned i = 0; i < NR_BLOCKS_STEPS_MAX && list->next < list->end; i++) {
 		uint64_t at = list->next, to;
-		enum nr_grain grain = known_at(b, span, at, list->end, &to);
+		enum nr_grain grain = nr_blocks_known_at(b, span, at, list->end, &to);
 
-		if (grain == NR_GRAIN_UNKNOWN && is_worth_it(b, span))
+		if (grain == NR_GRAIN_UNKNOWN && nr_blocks_is_worth_it(b, span))
 			return at > req->offset;
 		if (!nr_extents_add(list, to - at,
 				    grain == NR_GRAIN_ZERO ? NR_EXTENT_HOLE | NR_EXTENT_ZERO : 0) ||
 		    ((req->flags & NR_REQ_ONE) && list->count > 1))
 			break;
-		span += to == span_end(b, span);
+		span += to == nr_blocks_span_end(b, span);
 	}
 	return true;
 }
@@ -634,11 +483,12 @@ static bool answer_extents(const struct nr_blocks *b, struct nr_request *req)
 static void look_into(struct nr_layer *layer, struct nr_blocks *b, struct nr_request *req)
 {
 	uint64_t at = req->offset, end = req->offset + req->length, to;
-	size_t span = span_of(b, at);
+	size_t span = nr_blocks_span_of(b, at);
 	int begun = 0;
 
-	for (unsigned i = 0; i < STEPS_MAX && at < end && !begun; i++) {
-		if (known_at(b, span, at, end, &to) == NR_GRAIN_UNKNOWN && is_worth_it(b, span))
+	for (unsigned i = 0; i < NR_BLOCKS_STEPS_MAX && at < end && !begun; i++) {
+		if (nr_blocks_known_at(b, span, at, end, &to) == NR_GRAIN_UNKNOWN &&
+		    nr_blocks_is_worth_it(b, span))
 			begun = begin_load(layer, b, req->worker, req, at);
 		/* No room for it, and nobody else's to wait for: then it is not known. */
 		if (begun == -ENOMEM && at == req->offset) {
@@ -647,7 +497,7 @@ static void look_into(struct nr_layer *layer, struct nr_blocks *b, struct nr_req
 			return;
 		}
 		at = to;
-		span += to == span_end(b, span);
+		span += to == nr_blocks_span_end(b, span);
 	}
 	wait(layer, b->engine, req);
 }
@@ -689,12 +539,12 @@ static void load_ahead(struct nr_layer *layer, struct nr_blocks *b, struct nr_wo
 {
 	uint64_t end = offset, limit = nr_min(b->size, offset + b->cache_max / 4);
 
-	cell_of(b, span_of(b, offset - 1), offset - 1, &end);
+	nr_blocks_cell_of(b, nr_blocks_span_of(b, offset - 1), offset - 1, &end);
 	for (unsigned i = 0; i < b->engine->load_count; i++) {
-		end = skip_zeroes(b, end, limit);
+		end = nr_blocks_skip_zeroes(b, end, limit);
 		if (end >= limit || begin_load(layer, b, worker, NULL, end))
 			return;
-		cell_of(b, span_of(b, end), end, &end);
+		nr_blocks_cell_of(b, nr_blocks_span_of(b, end), end, &end);
 	}
 }
 
@@ -725,10 +575,10 @@ static void settle(struct nr_layer *layer, struct nr_blocks *b, struct nr_blocks
 	int status = load->status;
 
 	if (status) {
-		doubt(b, load->span, load->cell);
+		nr_blocks_doubt(b, load->span, load->cell);
 		nr_cells_drop(load->cell);
 	} else {
-		remember(b, load->span, load->cell);
+		nr_blocks_remember(b, load->span, load->cell);
 		nr_cells_publish(load->cell);
 	}
 	if (load->decoder)
@@ -745,7 +595,8 @@ static void settle(struct nr_layer *layer, struct nr_blocks *b, struct nr_blocks
 		waiting = s->next;
 		/* A span is of no use beyond a place that cannot be decoded. */
 		if (status && req->operation == NR_READ && s->at >= start &&
-		    s->at < (is_whole(b, load->span) ? end : span_end(b, load->span)))
+		    s->at < (nr_blocks_is_whole(b, load->span) ? end
+							       : nr_blocks_span_end(b, load->span)))
 			end_request(layer, req, status);
 		else
 			serve(layer, b, req);
