@@ -104,6 +104,10 @@ enum nr_grain nr_blocks_known_at(const struct nr_blocks *b, size_t span, uint64_
 	enum nr_grain grain;
 
 	end = nr_min(end, nr_blocks_span_end(b, span));
+	if (s->in_length == 0) {
+		*to = end;
+		return NR_GRAIN_ZERO;
+	}
 	grain = nr_zeroes_run(&b->zeroes, s->grain + first, grains_of(end - s->out) - first,
 			      &count);
 	*to = nr_min(end, s->out + (first + count) * NR_GRAIN_BYTES);

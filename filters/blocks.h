@@ -44,11 +44,11 @@
 #define NR_SPANS_MAX ((size_t)1 << 22)
 
 struct nr_span {
-	uint64_t out; /* of the disk: where its bytes begin; they end where the next begins */
-	uint64_t in;  /* of the file below: where decoding begins, bytes */
-	uint64_t in_length;
-	uint64_t extra; /* the format's own */
-	uint64_t grain; /* number of its first one, of all the spans have; see nr_blocks_know */
+	uint64_t out;       /* of the disk: where its bytes begin; they end where the next begins */
+	uint64_t in;        /* of the file below: where decoding begins, bytes */
+	uint64_t in_length; /* 0: all of it is zeroes, for which nothing is decoded */
+	uint64_t extra;     /* the format's own */
+	uint64_t grain;     /* number of its first one, of all the spans have; see nr_blocks_know */
 };
 
 struct nr_codec_io {
@@ -117,6 +117,11 @@ int nr_blocks_add(struct nr_blocks *b, uint64_t length, uint64_t in, uint64_t in
 void nr_blocks_know(struct nr_blocks *b, uint64_t n, bool zero);
 /* In `open`, behind the last span. */
 int nr_blocks_start(struct nr_blocks *b, struct nr_error *error);
+/*
+ * In `open`, after that: decode all of the disk, which finds out what of it is zeroes.
+ * Negative errno and a sentence if there is something that cannot be decoded.
+ */
+int nr_blocks_check(struct nr_layer *layer, struct nr_blocks *b, struct nr_error *error);
 /* In `close`, or when `open` fails. */
 void nr_blocks_free(struct nr_blocks *b);
 

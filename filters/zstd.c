@@ -7,12 +7,16 @@
  * (RFC 8878), and their sizes are in their headers; a frame that does not say how large
  * it is has to be unpacked once to know.
  *
+ * Frames have a checksum of what they unpack to, or not, which the library looks at; so
+ * may have the entries of the table (the lower half of XXH64), at which we do.
+ *
  * A frame: magic number, descriptor, window (unless it is of a single segment),
  * dictionary, size; blocks, each with a header of 3 bytes: last, type, size; checksum.
  */
 #include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
@@ -20,6 +24,7 @@
 #include "filters/blocks.h"
 #include "filters/filters.h"
 #include "filters/peek.h"
+#include "filters/xxh64.h"
 #include "nbdring/checked.h"
 
 #define WINDOW_LOG_MAX 28 /* a decoder takes as much memory: 256 MiB; zstd --ultra has 27 */
@@ -30,11 +35,27 @@
 #define SEEKABLE_MAGIC 0x8f92eab1u
 #define HEADER_MAX 18u /* of a frame, bytes */
 #define BLOCK_MAX 131072u
+#define HAS_SUM (UINT64_C(1) << 32) /* nr_span.extra: a checksum is in the lower half */
+
+enum verify { ON_READ, AT_OPEN };
 
 struct zstd {
 	uint64_t max_block, max_depth, max_size;
+	unsigned verify;         /* enum verify */
+	struct nr_layer *layer;  /* NULL: it is being opened, and nothing is said */
+	_Atomic(uint64_t) *said; /* of which frame it was, last: where it begins */
+	_Atomic(uint64_t) last;
 	struct nr_blocks blocks;
 };
+
+struct decoder {
+	ZSTD_DCtx *zstd;
+	const struct nr_span *span;
+	const struct zstd *filter;
+	struct nr_xxh64 sum; /* if the span has one */
+};
+
+static const char *const times[] = { "read", "open", NULL };
 
 static const struct nr_param params[] = {
 	{ .name = "zstd-max-block",
@@ -65,6 +86,17 @@ static const struct nr_param params[] = {
 	  .min = 1,
 	  .value = "SIZE",
 	  .help = "refuse frames of no stated size that unpack to more than this" },
+	{ .name = "zstd-verify",
+	  .type = NR_PARAM_CHOICE,
+	  .offset = offsetof(struct zstd, verify),
+	  .fallback = "read",
+	  .choices = times,
+	  .value = "WHEN",
+	  .help = "when frames and their checksums are looked at",
+	  .manual = "When it is found out whether a frame is what its checksums say, its own and "
+		    "that in the table of the seekable format: B<read>, when somebody reads "
+		    "something of it, or B<open>, all of them when the disk is opened, which "
+		    "unpacks all of the file and refuses one that is damaged." },
 	{ .name = NULL },
 };
 
@@ -72,33 +104,63 @@ static const struct nr_param params[] = {
 
 static void *begin_frame(const void *context, const struct nr_span *span, int *error)
 {
-	ZSTD_DCtx *d = ZSTD_createDCtx();
+	const struct zstd *z = context;
+	struct decoder *d = calloc(1, sizeof(*d));
 
 	*error = -ENOMEM;
 	if (!d)
 		return NULL;
-	(void)ZSTD_DCtx_setParameter(d, ZSTD_d_windowLogMax, WINDOW_LOG_MAX);
+	d->zstd = ZSTD_createDCtx();
+	if (!d->zstd) {
+		free(d);
+		return NULL;
+	}
+	(void)ZSTD_DCtx_setParameter(d->zstd, ZSTD_d_windowLogMax, WINDOW_LOG_MAX);
+	d->span = span;
+	d->filter = z;
+	nr_xxh64_begin(&d->sum);
 	return d;
 }
 
 static void end_frame(void *decoder)
 {
-	ZSTD_freeDCtx(decoder);
+	struct decoder *d = decoder;
+
+	ZSTD_freeDCtx(d->zstd);
+	free(d);
+}
+
+/* All of the frame has come out. */
+static int end_of_frame(const struct decoder *d)
+{
+	if (!(d->span->extra & HAS_SUM) ||
+	    (uint32_t)nr_xxh64_value(&d->sum) == (uint32_t)d->span->extra)
+		return NR_CODEC_END;
+	/* Clients try again. */
+	if (d->filter->layer && atomic_exchange(d->filter->said, d->span->in) != d->span->in)
+		nr_layer_log(d->filter->layer, NR_LAYER_WARNING,
+			     "the frame at byte %" PRIu64
+			     " of the file does not unpack to what its checksum in the table says",
+			     d->span->in);
+	return -EIO;
 }
 
 static int step_frame(void *decoder, struct nr_codec_io *io)
 {
+	struct decoder *d = decoder;
 	ZSTD_inBuffer in = { io->in, io->in_left, 0 };
 	ZSTD_outBuffer out = { io->out, io->out_left, 0 };
-	size_t ret = ZSTD_decompressStream(decoder, &out, &in);
+	size_t ret = ZSTD_decompressStream(d->zstd, &out, &in);
 
+	if (d->span->extra & HAS_SUM)
+		nr_xxh64_add(&d->sum, io->out, out.pos);
 	io->in += in.pos;
 	io->in_left -= in.pos;
 	io->out += out.pos;
 	io->out_left -= out.pos;
 	if (ZSTD_isError(ret))
 		return -EIO;
-	return ret == 0 ? NR_CODEC_END : NR_CODEC_MORE;
+	return ret == 0 ? end_of_frame(d) : NR_CODEC_MORE;
 }
 
 static const struct nr_codec zstd_codec = {
@@ -127,9 +189,10 @@ static uint32_t get32(const uint8_t *p)
 	return le32toh(n);
 }
 
-static int add_frame(struct scan *s, uint64_t length, uint64_t in, uint64_t in_length)
+static int add_frame(struct scan *s, uint64_t length, uint64_t in, uint64_t in_length,
+		     uint64_t extra)
 {
-	int err = nr_blocks_add(s->blocks, length, in, in_length, 0);
+	int err = nr_blocks_add(s->blocks, length, in, in_length, extra);
 
 	if (err == -E2BIG)
 		return nr_error_set(s->error, err, "the file has over %zu frames", NR_SPANS_MAX);
@@ -245,8 +308,29 @@ static int take_frame(struct scan *s)
 	if (!err && length == ZSTD_CONTENTSIZE_UNKNOWN)
 		err = measure(s, end, &length);
 	if (!err)
-		err = add_frame(s, length, s->at, end - s->at);
+		err = add_frame(s, length, s->at, end - s->at, 0);
 	s->at = end;
+	return err;
+}
+
+static int damaged_table(struct scan *s)
+{
+	return nr_error_set(s->error, -EINVAL, "the table of the file's frames is damaged");
+}
+
+/* An entry of the table: sizes of the frame at *IN, which moves behind it, and a checksum. */
+static int take_entry(struct scan *s, const uint8_t *entry, bool has_sum, uint64_t table,
+		      uint64_t *in)
+{
+	uint64_t packed = get32(entry), length = get32(entry + 4), extra = 0;
+	int err;
+
+	if (packed > table - *in || (packed == 0 && length > 0))
+		return damaged_table(s);
+	if (has_sum)
+		extra = HAS_SUM | get32(entry + 8);
+	err = add_frame(s, length, *in, packed, extra);
+	*in += packed;
 	return err;
 }
 
@@ -277,16 +361,11 @@ static int take_table(struct scan *s)
 	if (err)
 		return err;
 	if (get32(bytes) != SEEK_TABLE_MAGIC || get32(bytes + 4) != count * entry + 9)
-		return nr_error_set(s->error, -EINVAL, "the table of the file's frames is damaged");
+		return damaged_table(s);
 	for (uint64_t i = 0; i < count && !err; i++) {
-		err = nr_peek(s->file, table + 8 + i * entry, 8, &bytes);
-		if (!err && get32(bytes) > table - in)
-			err = nr_error_set(s->error, -EINVAL,
-					   "the table of the file's frames is damaged");
+		err = nr_peek(s->file, table + 8 + i * entry, (size_t)entry, &bytes);
 		if (!err)
-			err = add_frame(s, get32(bytes + 4), in, get32(bytes));
-		if (!err)
-			in += get32(bytes);
+			err = take_entry(s, bytes, entry == 12, table, &in);
 	}
 	return err;
 }
@@ -323,12 +402,18 @@ static int zstd_open(struct nr_layer *layer, struct nr_error *error)
 	struct zstd *z = layer->instance;
 	int err;
 
+	z->said = &z->last;
+	z->last = UINT64_MAX;
 	z->blocks.codec = &zstd_codec;
+	z->blocks.context = z;
 	z->blocks.whole_max = z->max_block;
 	z->blocks.cache_max = z->max_block * z->max_depth;
 	err = find_frames(layer, z, error);
 	if (!err)
 		err = nr_blocks_start(&z->blocks, error);
+	if (!err && z->verify == AT_OPEN)
+		err = nr_blocks_check(layer, &z->blocks, error);
+	z->layer = layer;
 	if (err) {
 		zstd_close(layer);
 		return err;

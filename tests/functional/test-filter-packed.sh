@@ -396,6 +396,35 @@ test_zstd() {
 	cut pzstd.zst
 	cut unsized.zst
 	in_tar pzstd -q
+	note "checksums in the table"
+	seekable_zstd summed.zst sums
+	served summed.zst
+	start_server --filter=zstd file "$DISK/summed.zst" zstd-verify=open
+	nbdcopy "$URI" copy
+	same_bytes disk.img copy
+	stop_server
+	"$PYTHON" - <<-'EOT'
+		data = bytearray(open('summed.zst', 'rb').read())
+		data[-9 - 12 * (len(open('disk.img', 'rb').read()) // (1 << 20) + 1) + 3 * 12 + 8] ^= 1
+		open('damaged-summed.zst', 'wb').write(data)
+	EOT
+	start_server --filter=zstd file "$DISK/damaged-summed.zst"
+	"$PYTHON" - "$URI" <<-'EOT'
+		import nbd, sys
+
+		disk = open('disk.img', 'rb').read()
+		h = nbd.NBD()
+		h.connect_uri(sys.argv[1])
+		for at in range(0, 8 << 20, 1 << 19):
+		    try:
+		        assert h.pread(1 << 19, at) == disk[at:at + (1 << 19)]
+		        assert at >> 20 != 3
+		    except nbd.Error as error:
+		        assert error.errno == 'EIO' and at >> 20 == 3, error
+	EOT
+	logged "warning: zstd: the frame at byte .* does not unpack to what its checksum"
+	stop_server
+	refused damaged -- -U "$WORK/s" --filter=zstd file "$DISK/damaged-summed.zst" zstd-verify=open
 	note "a table of frames that lies"
 	"$PYTHON" - <<-'EOT'
 		import struct
@@ -427,9 +456,10 @@ test_zstd() {
 	stop_server
 }
 
-# disk.img in frames of 1 MiB, with a table of them at the end.
+# seekable_zstd FILE [sums]: disk.img in frames of 1 MiB, with a table of them at the end,
+# in which there are checksums.
 seekable_zstd() {
-	"$PYTHON" - "$1" <<-'EOT'
+	"$PYTHON" - "$@" <<-'EOT'
 		import struct, subprocess, sys
 
 		disk = open('disk.img', 'rb').read()
@@ -440,8 +470,11 @@ seekable_zstd() {
 		        frame = subprocess.run(['zstd', '-q', '-c'], input=part, capture_output=True, check=True).stdout
 		        f.write(frame)
 		        table += struct.pack('<II', len(frame), len(part))
+		        # A frame ends with the same checksum that the table has.
+		        if sys.argv[2:]: table += frame[-4:]
 		    f.write(struct.pack('<II', 0x184d2a5e, len(table) + 9) + table)
-		    f.write(struct.pack('<IBI', len(table) // 8, 0, 0x8f92eab1))
+		    f.write(struct.pack('<IBI', len(table) // (12 if sys.argv[2:] else 8),
+		                        0x80 if sys.argv[2:] else 0, 0x8f92eab1))
 	EOT
 }
 
