@@ -11,7 +11,11 @@
  * length of the disk's first one, and then this chunk's own length counts.
  *
  * Only headers are read, when the disk is opened (tar-member.h); then it is a table of
- * ranges (ranges.h), and what was left out are holes.  Checksums are not looked at.
+ * ranges (ranges.h), and what was left out are holes.
+ *
+ * If checksums are to be verified when somebody reads, the disk is one of blocks.h instead:
+ * a chunk is read as a whole, and given out when it is right.  If that is to be done at
+ * open it is done in the same way, once, and then it is a table of ranges again.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -22,26 +26,40 @@
 #include "filters/output.h"
 #include "filters/ranges.h"
 #include "filters/tar-member.h"
+#include "filters/xva-sum.h"
 #include "nbdring/checked.h"
 
 #define NAME_MAX_BYTES 32u /* "Ref:" and a number */
 #define CHUNK_MAX ((uint64_t)64 << 20)
 
+#define CACHE_MIN ((uint64_t)64 << 20)
+#define SUM_FILE_MAX 64u /* bytes */
+
+enum verify { NEVER, ON_READ, AT_OPEN };
+
 struct xva {
 	const char *disk;
+	unsigned verify; /* enum verify */
 	uint64_t size;
 	struct nr_ranges ranges;
+	struct nr_blocks blocks; /* if something is to be verified; without engine: no more */
+	struct nr_xva_sums sums;
+	_Atomic(uint64_t) said;
 };
 
 struct disk {
+	struct nr_layer *layer;
 	struct xva *xva;
 	char name[NAME_MAX_BYTES]; /* "": none yet */
 	bool chosen;               /* it is the one */
 	bool over;                 /* it was, and another one has begun */
 	uint64_t next;             /* number of the next chunk */
+	bool empty;                /* the last one is of no length */
 	uint64_t chunk;            /* length of the first one, bytes */
 	struct nr_text names;      /* of all disks, for a refusal */
 };
+
+static const char *const times[] = { "no", "read", "open", NULL };
 
 static const struct nr_param params[] = {
 	{ .name = "xva-disk",
@@ -52,11 +70,27 @@ static const struct nr_param params[] = {
 	  .manual = "Which disk of the virtual machine to serve, by the name that its folder in "
 		    "the archive has, as in C<Ref:10>. Without this it is the only one; if "
 		    "there are several, their names are told." },
+	{ .name = "xva-verify",
+	  .type = NR_PARAM_CHOICE,
+	  .offset = offsetof(struct xva, verify),
+	  .fallback = "no",
+	  .choices = times,
+	  .value = "WHEN",
+	  .help = "when the checksums of chunks are looked at",
+	  .manual = "When the checksums of the disk's chunks are looked at, SHA-1 or XXH64, as the "
+		    "export has them: B<no>, never; B<read>, when somebody reads something of a "
+		    "chunk, which then is an error if it is not right; or B<open>, all of them "
+		    "when the disk is opened, which reads all of it and refuses an export that is "
+		    "damaged. Chunks without a checksum are served; the log says how many they "
+		    "are." },
 	{ .name = NULL },
 };
 
-/* "Ref:10/00000003": how long the first part is, and the number; 0: it is no chunk. */
-static size_t parse_name(const char *name, uint64_t *number)
+/*
+ * "Ref:10/00000003": how long the first part is, the number, and what is behind it (a
+ * checksum's name goes on); 0: it is no chunk.
+ */
+static size_t parse_name(const char *name, uint64_t *number, const char **suffix)
 {
 	size_t length = strcspn(name, "/"), digits;
 
@@ -64,9 +98,10 @@ static size_t parse_name(const char *name, uint64_t *number)
 	    strspn(name + 4, "0123456789") != length - 4)
 		return 0;
 	digits = strspn(name + length + 1, "0123456789");
-	if (digits < 8 || digits > 12 || name[length + 1 + digits])
+	if (digits < 8 || digits > 12)
 		return 0;
 	*number = strtoull(name + length + 1, NULL, 10);
+	*suffix = name + length + 1 + digits;
 	return length;
 }
 
@@ -88,6 +123,19 @@ static int begin_disk(struct disk *d, const char *name, size_t length, struct nr
 	return 0;
 }
 
+/* The chunk with what was left out before it, for verifying. */
+static int add_blocks(struct xva *x, uint64_t skipped, uint64_t data, uint64_t length)
+{
+	int err = nr_blocks_add(&x->blocks, skipped, 0, 0, 0);
+
+	if (!err && length > 0)
+		err = nr_xva_sums_add(&x->sums);
+	if (err || length == 0)
+		return err;
+	x->blocks.whole_max = nr_max(x->blocks.whole_max, length);
+	return nr_blocks_add(&x->blocks, length, data, length, x->sums.count - 1);
+}
+
 static int add_chunk(struct disk *d, uint64_t number, uint64_t data, uint64_t length,
 		     struct nr_error *error)
 {
@@ -106,24 +154,51 @@ static int add_chunk(struct disk *d, uint64_t number, uint64_t data, uint64_t le
 	if (!nr_mul(number - d->next, d->chunk, &skipped) || !nr_add(x->size, skipped, &x->size))
 		return nr_error_set(error, -EFBIG, "%s is over 2^63-1 bytes", d->name);
 	err = nr_ranges_add(&x->ranges, x->size, length, data);
+	if (!err && x->verify != NEVER)
+		err = add_blocks(x, skipped, data, length);
 	if (err)
 		return nr_error_system(error, err, "%s/%08" PRIu64, d->name, number);
 	x->size += length;
 	d->next = number + 1;
+	d->empty = length == 0;
 	return 0;
+}
+
+/* The file of LENGTH bytes at DATA may be the checksum of the last chunk. */
+static int add_sum(struct disk *d, const char *suffix, uint64_t data, uint64_t length,
+		   struct nr_error *error)
+{
+	enum nr_xva_sum_kind kind = nr_xva_sum_kind(suffix);
+	struct nr_xva_sums *sums = &d->xva->sums;
+	char text[SUM_FILE_MAX] = "";
+	int err;
+
+	if (kind == NR_XVA_NO_SUM || length == 0 || length >= sizeof(text))
+		return 0;
+	err = nr_read_below(d->layer, data, length, text, error);
+	if (!err && !nr_xva_sum_parse(text, kind, &sums->sum[sums->count - 1]))
+		err = nr_error_set(error, -EINVAL, "%s/%08" PRIu64 "%s is no checksum", d->name,
+				   d->next - 1, suffix);
+	return err;
 }
 
 static int look_at(void *context, const char *name, uint64_t data, uint64_t length,
 		   struct nr_error *error)
 {
 	struct disk *d = context;
-	uint64_t number;
-	size_t ref = parse_name(name, &number);
+	uint64_t number = 0;
+	const char *suffix = "";
+	size_t ref = parse_name(name, &number, &suffix);
+	bool same = strlen(d->name) == ref && memcmp(d->name, name, ref) == 0;
 	int err = 0;
 
-	if (ref == 0)
+	if (ref == 0 || (*suffix && (!same || !d->chosen)))
 		return 0;
-	if (strlen(d->name) != ref || memcmp(d->name, name, ref) != 0)
+	if (*suffix)
+		return d->xva->verify != NEVER && number + 1 == d->next && !d->empty
+			       ? add_sum(d, suffix, data, length, error)
+			       : 0;
+	if (!same)
 		err = begin_disk(d, name, ref, error);
 	if (err || !d->chosen)
 		return err;
@@ -136,7 +211,7 @@ static int read_below(void *context, uint64_t offset, uint64_t length, void *dat
 	return nr_read_below(context, offset, length, data, error);
 }
 
-static int open_xva(struct nr_layer *layer, struct nr_error *error)
+static int find_chunks(struct nr_layer *layer, struct nr_error *error)
 {
 	struct xva *x = layer->instance;
 	const struct nr_tar_archive archive = {
@@ -144,7 +219,7 @@ static int open_xva(struct nr_layer *layer, struct nr_error *error)
 		.read = read_below,
 		.context = layer,
 	};
-	struct disk d = { .xva = x };
+	struct disk d = { .layer = layer, .xva = x };
 	int err = nr_tar_each(&archive, look_at, &d, error);
 
 	if (!err && !d.chosen && !d.over)
@@ -154,9 +229,28 @@ static int open_xva(struct nr_layer *layer, struct nr_error *error)
 					     d.names.data)
 			      : nr_error_set(error, -ENOENT, "there is no disk in the archive");
 	nr_text_free(&d.names);
-	if (err)
-		nr_ranges_free(&x->ranges);
 	return err;
+}
+
+static int begin_to_verify(struct nr_layer *layer, struct nr_error *error)
+{
+	struct xva *x = layer->instance;
+	struct nr_traits below = layer->below->traits;
+	size_t without = 0;
+	int err = nr_ranges_describe(&x->ranges, x->size, &below, error);
+
+	for (size_t i = 0; i < x->sums.count; i++)
+		without += x->sums.sum[i].kind == NR_XVA_NO_SUM;
+	if (without)
+		nr_layer_log(layer, NR_LAYER_WARNING,
+			     "%zu of %zu chunks have no checksum and are not verified", without,
+			     x->sums.count);
+	x->sums.layer = x->verify == ON_READ ? layer : NULL;
+	x->sums.said = &x->said;
+	x->blocks.codec = &nr_xva_codec;
+	x->blocks.context = &x->sums;
+	x->blocks.cache_max = nr_max(CACHE_MIN, 4 * x->blocks.whole_max);
+	return err ? err : nr_blocks_start(&x->blocks, error);
 }
 
 static void close_xva(struct nr_layer *layer)
@@ -164,20 +258,47 @@ static void close_xva(struct nr_layer *layer)
 	struct xva *x = layer->instance;
 
 	nr_ranges_free(&x->ranges);
+	nr_blocks_free(&x->blocks);
+	nr_xva_sums_free(&x->sums);
+}
+
+static int open_xva(struct nr_layer *layer, struct nr_error *error)
+{
+	struct xva *x = layer->instance;
+	int err = find_chunks(layer, error);
+
+	if (!err && x->verify != NEVER)
+		err = begin_to_verify(layer, error);
+	if (!err && x->verify == ON_READ)
+		nr_layer_needs_home(layer);
+	if (!err && x->verify == AT_OPEN) {
+		err = nr_blocks_check(layer, &x->blocks, error);
+		nr_blocks_free(&x->blocks);
+	}
+	if (err)
+		close_xva(layer);
+	return err;
 }
 
 static int describe(struct nr_layer *layer, struct nr_traits *t, struct nr_error *error)
 {
 	const struct xva *x = layer->instance;
 
+	if (x->blocks.engine) {
+		nr_blocks_describe(&x->blocks, t);
+		return 0;
+	}
 	return nr_ranges_describe(&x->ranges, x->size, t, error);
 }
 
 static void submit(struct nr_layer *layer, struct nr_request *req)
 {
-	const struct xva *x = layer->instance;
+	struct xva *x = layer->instance;
 
-	nr_ranges_submit(layer, &x->ranges, req);
+	if (x->blocks.engine)
+		nr_blocks_submit(layer, &x->blocks, req);
+	else
+		nr_ranges_submit(layer, &x->ranges, req);
 }
 
 static void done(struct nr_layer *layer, struct nr_request *req)
@@ -187,10 +308,25 @@ static void done(struct nr_layer *layer, struct nr_request *req)
 
 static void child_done(struct nr_layer *layer, struct nr_request *child)
 {
-	const struct xva *x = layer->instance;
+	struct xva *x = layer->instance;
 
-	nr_ranges_child_done(layer, &x->ranges, child);
+	if (x->blocks.engine)
+		nr_blocks_child_done(layer, &x->blocks, child);
+	else
+		nr_ranges_child_done(layer, &x->ranges, child);
 }
+
+static void resume(struct nr_layer *layer, struct nr_request *req)
+{
+	struct xva *x = layer->instance;
+
+	nr_blocks_resume(layer, &x->blocks, req);
+}
+
+union state {
+	struct nr_ranges_state ranges;
+	struct nr_blocks_state blocks;
+};
 
 const struct nr_layer_type nr_xva_type = {
 	.abi = NR_LAYER_ABI,
@@ -201,13 +337,15 @@ const struct nr_layer_type nr_xva_type = {
 	.needs = NR_NEEDS_READER,
 	.params = params,
 	.instance_size = sizeof(struct xva),
-	.request_size = sizeof(struct nr_ranges_state),
+	.request_size = sizeof(union state),
 	.open = open_xva,
 	.describe = describe,
 	.submit = submit,
 	.done = done,
 	.contexts_pass = true,
 	.child_done = child_done,
+	.resume = resume,
+	.computes = true,
 	.data_passes = true,
 	.close = close_xva,
 };

@@ -96,3 +96,123 @@ refused "first chunk is missing" -- -U "$WORK/s" --filter=xva file late.xva
 cp part Ref:3/00000000
 tar -cf back.xva Ref:3/00000005 Ref:3/00000000
 refused "missing" -- -U "$WORK/s" --filter=xva file back.xva
+
+# sums KIND CHUNK FILE IMAGE: in chunks of so many bytes, with checksums of that kind: sha1,
+# xxh64 or some, which is sha1 beside every other chunk.
+sums() {
+	python3 - "$@" <<-'EOT'
+		import hashlib, io, sys, tarfile
+
+		kind, size, disk = sys.argv[1], int(sys.argv[2]), open(sys.argv[4], 'rb').read()
+		P = (11400714785074694791, 14029467366897019727, 1609587929392839161,
+		     9650029242287828579, 2870177450012600261)
+		M = 2 ** 64 - 1
+		def rotate(n, bits): return (n << bits | n >> 64 - bits) & M
+		def turn(lane, n): return rotate(lane + n * P[1] & M, 31) * P[0] & M
+		def number(data): return int.from_bytes(data, 'little')
+		def xxh64(data):
+		    lanes, at = [P[0] + P[1] & M, P[1], 0, -P[0] & M], 0
+		    while len(data) - at >= 32:
+		        lanes = [turn(lane, number(data[at + 8 * i:at + 8 * i + 8])) for i, lane in enumerate(lanes)]
+		        at += 32
+		    all = P[4]
+		    if at:
+		        all = sum(rotate(lane, bits) for lane, bits in zip(lanes, (1, 7, 12, 18))) & M
+		        for lane in lanes: all = (all ^ turn(0, lane)) * P[0] + P[3] & M
+		    all = all + len(data) & M
+		    while len(data) - at >= 8:
+		        all = rotate(all ^ turn(0, number(data[at:at + 8])), 27) * P[0] + P[3] & M
+		        at += 8
+		    if len(data) - at >= 4:
+		        all = rotate(all ^ number(data[at:at + 4]) * P[0] & M, 23) * P[1] + P[2] & M
+		        at += 4
+		    for byte in data[at:]: all = rotate(all ^ byte * P[4] & M, 11) * P[0] & M
+		    all = (all ^ all >> 33) * P[1] & M
+		    all = (all ^ all >> 29) * P[2] & M
+		    return all ^ all >> 32
+
+		with tarfile.open(sys.argv[3], 'w', format=tarfile.USTAR_FORMAT) as tar:
+		    def add(name, data):
+		        info = tarfile.TarInfo(name)
+		        info.size = len(data)
+		        tar.addfile(info, io.BytesIO(data))
+		    for number_of, at in enumerate(range(0, len(disk), size)):
+		        chunk, name = disk[at:at + size], 'Ref:7/%08d' % number_of
+		        if not any(chunk) and 0 < at < len(disk) - len(chunk): continue
+		        add(name, chunk)
+		        if kind == 'xxh64': add(name + '.xxhash', b'%X' % xxh64(chunk))
+		        elif kind == 'sha1' or number_of % 2: add(name + '.checksum', hashlib.sha1(chunk).hexdigest().encode() + b'\n')
+	EOT
+}
+
+# fails_at FILE START END ARGUMENT...: reads of FILE fail there, and nowhere else.
+fails_at() {
+	local file=$1 start=$2 end=$3
+	shift 3
+
+	start_server --filter=xva file "$DISK/$file" "$@"
+	"$PYTHON" - "$URI" system.img "$start" "$end" <<-'EOT'
+		import nbd, sys
+
+		start, end = int(sys.argv[3]), int(sys.argv[4])
+		disk = open(sys.argv[2], 'rb').read()
+		h = nbd.NBD()
+		h.connect_uri(sys.argv[1])
+		for at in range(0, len(disk), 65536):
+		    length = min(65536, len(disk) - at)
+		    try:
+		        assert h.pread(length, at) == disk[at:at + length]
+		        assert not start < at + length or not at < end, at
+		    except nbd.Error as error:
+		        assert error.errno == 'EIO', error
+		        assert start < at + length and at < end, at
+	EOT
+	stop_server
+}
+
+need_python_nbd
+sums sha1 1048576 sha1.xva system.img
+head -c 100001 part >small.img
+truncate -s 200000 small.img
+head -c 5555 part >>small.img
+sums xxh64 5000 xxh64.xva small.img
+sums some 1048576 some.xva system.img
+for when in read open; do
+	served sha1.xva system.img "xva-verify=$when"
+	! grep -i warning "$LOG" || fail "there is nothing to warn of"
+	served xxh64.xva small.img "xva-verify=$when"
+	! grep -i warning "$LOG" || fail "there is nothing to warn of"
+	served some.xva system.img "xva-verify=$when"
+	logged "warning: xva: .* of .* chunks have no checksum"
+done
+
+note "what was left out are holes, also where checksums are verified"
+start_server --filter=xva file "$DISK/sha1.xva" xva-verify=read
+nbdinfo --map "$URI" >map
+grep -q 'hole,zero' map || fail "there are no holes: $(cat map)"
+stop_server
+
+note "a byte of a chunk is another"
+"$PYTHON" - <<-'EOT'
+	data = bytearray(open('sha1.xva', 'rb').read())
+	part = open('part', 'rb').read()
+	# Of the chunk at 2 MiB, which begins 1 MiB behind the beginning of `part`.
+	data[data.index(part[1 << 20:][:4096]) + 500000] ^= 1
+	open('damaged.xva', 'wb').write(data)
+EOT
+fails_at damaged.xva 2097152 3145728 xva-verify=read
+equal "lines about it" "$(grep -c "the chunk at byte .* is not what its checksum says" "$LOG")" 1
+refused damaged "bytes 2097152 to 3145728" -- \
+	-U "$WORK/s" --filter=xva file damaged.xva xva-verify=open
+refused damaged -- -U "$WORK/s" --filter=xva file one.xva xva-verify=open
+note "what is no checksum"
+"$PYTHON" - <<-'EOT'
+	import hashlib
+
+	data = open('sha1.xva', 'rb').read()
+	part = open('part', 'rb').read()
+	sum = hashlib.sha1(part[:1 << 20]).hexdigest().encode()
+	assert sum in data
+	open('lie.xva', 'wb').write(data.replace(sum, b'x' + sum[1:]))
+EOT
+refused "is no checksum" Ref:7/00000001 -- -U "$WORK/s" --filter=xva file lie.xva xva-verify=read
