@@ -6,6 +6,7 @@
  * answer, a read that fails) and how small the cache is; the rest is the file.  If it
  * opens, reads all over it either give as many bytes as were asked for, the same every
  * time, or fail.  What comes out is bounded by what is asked for, whatever the file says.
+ * What the map calls zeroes are zeroes, before it was read and after.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -88,6 +89,26 @@ static void set_file(uint8_t how, const uint8_t *data, size_t size)
 	memcpy(file.data, data, size);
 }
 
+/* Bytes of [OFFSET, OFFSET + LENGTH) that are zeroes by the map, as a list of them. */
+static void ask(struct layer_client *c, uint64_t offset, uint64_t length, struct nr_extents *list)
+{
+	assert(layer_extents(c, offset, length, 0, list) == 0);
+	assert(list->count > 0);
+	assert(list->next > offset);
+}
+
+static void check_zeroes(const struct nr_extents *list, const uint8_t *data, uint64_t length)
+{
+	uint64_t at = 0;
+
+	for (uint32_t i = 0; i < list->count; i++) {
+		uint64_t end = nr_min(length, at + list->extent[i].length);
+
+		for (; at < end; at++)
+			assert(list->extent[i].status == 0 || data[at] == 0);
+	}
+}
+
 /* Twice the same, also after what lies between has been read. */
 static void read_all_over(struct layer_test *t)
 {
@@ -98,9 +119,19 @@ static void read_all_over(struct layer_test *t)
 	for (unsigned i = 0; i < READS && size > 0; i++) {
 		uint64_t offset = i == 0 ? 0 : i == 1 ? size - 1 : layer_random_below(&seed, size);
 		uint64_t length = nr_min(READ_BYTES, size - offset);
-		int err = layer_read(c, offset, length, first);
+		struct nr_extent extent[2][4];
+		struct nr_extents before = { .extent = extent[0], .capacity = 4 };
+		struct nr_extents after = { .extent = extent[1], .capacity = 4 };
+		int err;
 
+		ask(c, offset, length, &before);
+		err = layer_read(c, offset, length, first);
 		assert(err == 0 || err == -EIO || err == -ENOMEM);
+		ask(c, offset, length, &after);
+		if (!err) {
+			check_zeroes(&before, first, length);
+			check_zeroes(&after, first, length);
+		}
 		(void)layer_read(c, offset / 2, nr_min(READ_BYTES, size - offset / 2), again);
 		if (err || layer_read(c, offset, length, again))
 			continue;
