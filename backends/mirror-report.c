@@ -66,6 +66,7 @@ void nr_mirror_count(struct nr_mirror *m)
 	nr_count_set(&f->reread, reread);
 	nr_count_set(&f->scrubs, m->scrub.runs);
 	nr_count_set(&f->differences, m->scrub.differences);
+	nr_count_set(&f->undecided, m->scrub.undecided);
 }
 
 static void make_text(struct nr_mirror *m, char *text)
@@ -75,10 +76,11 @@ static void make_text(struct nr_mirror *m, char *text)
 			    ",\n \"intended\": %" PRIu64 ", \"copied_bytes\": %" PRIu64
 			    ", \"copied_regions\": %" PRIu64 ",\n \"scrub\": {\"active\": %s, "
 			    "\"at\": %" PRIu64 ", \"completed\": %" PRIu64
-			    ", \"differences\": %" PRIu64 "},\n \"legs\": [",
+			    ", \"differences\": %" PRIu64 ", \"undecided\": %" PRIu64
+			    "},\n \"legs\": [",
 			    m->size, m->region, m->regions, m->intent.count, m->synced_bytes,
 			    m->synced_regions, m->scrub.active ? "true" : "false", m->scrub.next,
-			    m->scrub.runs, m->scrub.differences);
+			    m->scrub.runs, m->scrub.differences, m->scrub.undecided);
 
 	for (unsigned i = 0; i < m->legs.count; i++)
 		used += snprintf(text + used, TEXT_MAX - (size_t)used,

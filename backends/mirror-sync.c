@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Making the legs of a mirror the same again, and looking whether they are.
+ * Making the legs of a mirror the same again: sync.
  *
- * Sync: a region that is stale on a leg is read, piece by piece, from one on which it is
+ * A region that is stale on a leg is read, piece by piece, from one on which it is
  * not, and written to those on which it is.  A piece holds its range like a write does, so
  * what clients write comes before or after it on all legs.  When all of the region has
  * been copied and nothing of it has become stale meanwhile, it is not stale any more.
- *
- * Scrub: all of the disk is read from all legs, piece by piece, and compared.  A leg that
- * has something else than the first one that is IN becomes stale there; the rest is sync's.
  */
 #include <assert.h>
 #include <errno.h>
@@ -18,11 +15,9 @@
 #include "backends/mirror.h"
 #include "nbdring/checked.h"
 
-#define SCRUBS 2u /* pieces that are compared at a time */
+/* ---- what scrub needs, too --------------------------------------------- */
 
-/* ---- what both need ---------------------------------------------------- */
-
-static uint64_t piece_end(const struct nr_mirror *m, uint64_t at, uint64_t end)
+uint64_t nr_mirror_piece_end(const struct nr_mirror *m, uint64_t at, uint64_t end)
 {
 	uint64_t piece = nr_min(NR_MIRROR_PIECE, m->layer->traits.block_max);
 
@@ -32,8 +27,7 @@ static uint64_t piece_end(const struct nr_mirror *m, uint64_t at, uint64_t end)
 	return nr_min(end, nr_round_down(at, piece) + piece);
 }
 
-/* May a piece be moved now?  If not, OP sleeps for a tick. */
-static bool may_move(struct nr_mirror *m, struct nr_mirror_op *op, uint64_t bytes)
+bool nr_mirror_may_move(struct nr_mirror *m, struct nr_mirror_op *op, uint64_t bytes)
 {
 	if (!m->rate)
 		return true;
@@ -160,7 +154,7 @@ static void sync_on(struct nr_mirror *m, struct nr_mirror_sync *sync, struct nr_
 	m->sync_said = true;
 	op->sync = sync;
 	op->at = sync->at;
-	op->end = piece_end(m, sync->at, sync->end);
+	op->end = nr_mirror_piece_end(m, sync->at, sync->end);
 	copy_piece(m, op);
 }
 
@@ -203,7 +197,7 @@ static void read_source(struct nr_mirror *m, struct nr_mirror_op *op)
 
 static void copy_piece(struct nr_mirror *m, struct nr_mirror_op *op)
 {
-	if (may_move(m, op, op->end - op->at) && nr_mirror_lock(m, op, op->at, op->end))
+	if (nr_mirror_may_move(m, op, op->end - op->at) && nr_mirror_lock(m, op, op->at, op->end))
 		read_source(m, op);
 }
 
@@ -308,168 +302,4 @@ void nr_mirror_start_syncs(struct nr_mirror *m, struct nr_worker *worker)
 	for (unsigned i = 0; i < NR_MIRROR_SYNCS; i++)
 		if (!m->sync[i].active)
 			sync_on(m, &m->sync[i], worker);
-}
-
-/* ---- scrub ------------------------------------------------------------- */
-
-static uint8_t byte_at(const struct nr_segment *segment, uint64_t at)
-{
-	return segment->data ? segment->data[at] : 0;
-}
-
-/* How many bytes from the beginning on are the same in A and B. */
-static uint64_t equal_bytes(const struct nr_request *a, const struct nr_request *b)
-{
-	const struct nr_segment *x = a->segments, *y = b->segments;
-	uint64_t from_x = 0, from_y = 0, done = 0;
-
-	while (done < a->length) {
-		uint64_t part = nr_min(x->length - from_x, y->length - from_y);
-
-		if ((x->data || y->data) &&
-		    !(x->data && y->data && memcmp(x->data + from_x, y->data + from_y, part) == 0))
-			for (uint64_t i = 0; i < part; i++)
-				if (byte_at(x, from_x + i) != byte_at(y, from_y + i))
-					return done + i;
-		done += part;
-		from_x += part;
-		from_y += part;
-		if (from_x == x->length) {
-			x++;
-			from_x = 0;
-		}
-		if (from_y == y->length) {
-			y++;
-			from_y = 0;
-		}
-	}
-	return done;
-}
-
-static void scrub_on(struct nr_mirror *m, struct nr_worker *worker);
-
-static void scrub_over(struct nr_mirror *m, struct nr_mirror_op *op)
-{
-	struct nr_mirror_scrub *scrub = &m->scrub;
-
-	drop(op);
-	nr_mirror_unlock(m, op);
-	scrub->under_way--;
-	scrub_on(m, op->req->worker);
-	if (scrub->active && !scrub->under_way && scrub->next >= m->size) {
-		scrub->active = false;
-		scrub->runs++;
-		nr_layer_log(m->layer, scrub->differences ? NR_LAYER_WARNING : NR_LAYER_INFO,
-			     "scrub: all %" PRIu64 " bytes were compared; %" PRIu64
-			     " differences were found",
-			     m->size, scrub->differences);
-	}
-	nr_mirror_wake(m, op->req->worker);
-	nr_child_release(op->req);
-}
-
-/* The next leg, in the order of their numbers, that is IN. */
-static void scrub_next_leg(struct nr_mirror *m, struct nr_mirror_op *op)
-{
-	op->step = NR_STEP_LEGS;
-	for (unsigned i = 0; i < m->legs.count; i++) {
-		struct nr_mirror_leg *leg = &m->leg[i];
-		struct nr_request *child;
-
-		if (leg->state != NR_LEG_IN || op->sent >> i & 1 ||
-		    nr_bit(leg->stale, nr_mirror_first_region(m, op->at)))
-			continue;
-		op->sent |= 1u << i;
-		child = nr_mirror_child(m, leg, op->req, NR_READ, op->at, op->end - op->at);
-		if (!child)
-			break;
-		nr_mirror_enter(leg, child);
-		return;
-	}
-	scrub_over(m, op);
-}
-
-static void scrub_piece(struct nr_mirror *m, struct nr_mirror_op *op)
-{
-	if (may_move(m, op, (op->end - op->at) * m->legs.count) &&
-	    nr_mirror_lock(m, op, op->at, op->end))
-		scrub_next_leg(m, op);
-}
-
-void nr_mirror_scrub_go_on(struct nr_mirror *m, struct nr_mirror_op *op)
-{
-	if (op->step == NR_STEP_SLEEP)
-		scrub_piece(m, op);
-	else
-		scrub_next_leg(m, op);
-}
-
-static void found_difference(struct nr_mirror *m, struct nr_mirror_op *op,
-			     struct nr_mirror_leg *leg, uint64_t at)
-{
-	m->scrub.differences++;
-	nr_layer_log(m->layer, NR_LAYER_WARNING,
-		     "scrub: leg %u differs from leg %u at %" PRIu64 "; it will be made the same",
-		     leg->index + 1, op->leg->index + 1, op->at + at);
-	nr_mirror_mark_stale(m, leg, op->at, op->end);
-}
-
-void nr_mirror_scrub_child(struct nr_mirror *m, struct nr_mirror_op *op, struct nr_request *child)
-{
-	struct nr_mirror_leg *leg = nr_mirror_child_back(m, child);
-
-	if (child->error) {
-		nr_layer_log(m->layer, NR_LAYER_WARNING,
-			     "scrub: leg %u: a read at %" PRIu64 " failed: %s", leg->index + 1,
-			     op->at, strerror(-child->error));
-		if (nr_mirror_up(leg) && nr_mirror_in_count(m) > 1 &&
-		    !nr_bit(nr_mirror_source(m)->stale, nr_mirror_first_region(m, op->at)) &&
-		    leg != nr_mirror_source(m))
-			nr_mirror_mark_stale(m, leg, op->at, op->end);
-	} else if (!op->child) {
-		op->child = child;
-		op->leg = leg;
-		child = NULL;
-	} else {
-		uint64_t equal = equal_bytes(op->child, child);
-
-		if (equal < child->length && leg->state == NR_LEG_IN)
-			found_difference(m, op, leg, equal);
-	}
-	if (child)
-		nr_child_release(child);
-	scrub_next_leg(m, op);
-}
-
-static void scrub_on(struct nr_mirror *m, struct nr_worker *worker)
-{
-	struct nr_mirror_scrub *scrub = &m->scrub;
-	struct nr_mirror_op *op;
-
-	if (!scrub->active || scrub->next >= m->size || scrub->under_way >= SCRUBS)
-		return;
-	op = nr_mirror_background(m, worker, NR_JOB_SCRUB);
-	if (!op)
-		return;
-	op->at = scrub->next;
-	op->end = piece_end(m, op->at, m->size);
-	scrub->next = op->end;
-	scrub->under_way++;
-	scrub_piece(m, op);
-}
-
-void nr_mirror_start_scrub(struct nr_mirror *m, struct nr_worker *worker)
-{
-	struct nr_mirror_scrub *scrub = &m->scrub;
-
-	if (scrub->wanted && !scrub->active && nr_mirror_in_count(m) > 1 &&
-	    !nr_mirror_stale_total(m) && m->size) {
-		nr_layer_log(m->layer, NR_LAYER_INFO, "scrub: comparing all legs");
-		scrub->wanted = false;
-		scrub->active = true;
-		scrub->next = 0;
-		scrub->differences = 0;
-	}
-	for (unsigned i = scrub->under_way; i < SCRUBS; i++)
-		scrub_on(m, worker);
 }

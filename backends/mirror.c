@@ -18,6 +18,7 @@
 #define AT(field) offsetof(struct nr_mirror, field)
 
 static const char *const scrub_modes[] = { "never", "start", NULL };
+static const char *const scrub_repairs[] = { "majority", "first", "never", NULL };
 
 static const struct nr_param params[] = {
 	NR_LEGS_PARAM(struct nr_mirror, words, NR_PARAM_AGAIN),
@@ -93,7 +94,21 @@ static const struct nr_param params[] = {
 	  .value = "WHEN",
 	  .help = "When all legs are compared with each other",
 	  .manual = "C<start>: when the first client has come, all of the disk is read from all\n"
-		    "legs and compared; what differs is reported and made the same." },
+		    "legs and compared.  What is done with differences says C<scrub-repair=>." },
+	{ .name = "scrub-repair",
+	  .type = NR_PARAM_CHOICE,
+	  .offset = AT(scrub_repair),
+	  .fallback = "majority",
+	  .choices = scrub_repairs,
+	  .value = "WHAT",
+	  .help = "What is written where legs differ: what most of them have, or else nothing",
+	  .manual =
+		  "What is done where a scrub finds that legs differ.  C<majority>: a block that\n"
+		  "more than half of the legs that could be read agree on is right, and is\n"
+		  "written to the others; where there is no such majority, as always between two\n"
+		  "legs, the difference is reported and nothing is changed.  C<first>: where there\n"
+		  "is no majority, the first leg is right.  C<never>: differences are reported\n"
+		  "only." },
 	{ .name = "scrub-file",
 	  .type = NR_PARAM_PATH,
 	  .flags = NR_PARAM_MADE | NR_PARAM_AGAIN,
@@ -132,7 +147,8 @@ static const struct nr_figure figures[] = {
 	FIGURE("copied_regions", copied_regions, "The same in regions that were copied to the end"),
 	FIGURE("reread", reread, "Reads that failed on one leg and were answered by another"),
 	FIGURE("scrubs", scrubs, "Comparisons of all legs that came to the end"),
-	FIGURE("differences", differences, "What the last of them has found"),
+	FIGURE("differences", differences, "Blocks of 4 KiB that differed in the last of them"),
+	FIGURE("undecided", undecided, "Those of them that were left as they are"),
 	{ .name = NULL },
 };
 

@@ -11,7 +11,8 @@
  * mirror-intent.c    which regions may differ, in memory and in the file
  * mirror-bitmap.c    the bytes of that file
  * mirror-work.c      what is done in the background: probes, forgetting old intents
- * mirror-sync.c      making legs the same again, and looking whether they are
+ * mirror-sync.c      making legs the same again
+ * mirror-scrub.c     looking whether they are
  * mirror-report.c    the status file
  *
  * A leg is IN, and holds everything but the regions that are stale on it; or OUT: it has
@@ -36,6 +37,7 @@
 #define NR_MIRROR_TICK_NS UINT64_C(200000000)
 #define NR_MIRROR_TICKS_PER_S 5u
 #define NR_MIRROR_SYNCS 4u            /* regions that are copied at a time */
+#define NR_MIRROR_SCRUBS 2u           /* pieces that are compared at a time */
 #define NR_MIRROR_PIECE (256u * 1024) /* of a region, copied at a time */
 #define NR_MIRROR_BATCH 64u           /* blocks of the bitmap written at a time */
 
@@ -104,10 +106,11 @@ struct nr_mirror_op {
 	uint32_t tried;            /* reads: legs that failed */
 	int error;
 	uint8_t leg_error[NR_MIRROR_LEGS_MAX]; /* errno, of those in `bad` */
-	struct nr_request *child;              /* sync, scrub: what the source has */
-	struct nr_buffer *buffer;              /* sync */
+	struct nr_request *child;              /* sync: what the source has */
+	struct nr_buffer *buffer;              /* sync, scrub: what is written */
 	struct nr_mirror_sync *sync;           /* sync: of which region */
-	struct nr_mirror_leg *leg;             /* probe, settle; scrub: the source */
+	struct nr_mirror_piece *piece;         /* scrub: what is known of it */
+	struct nr_mirror_leg *leg;             /* probe, settle */
 	uint64_t outs; /* settle: how often a leg had gone out when it began */
 };
 
@@ -140,12 +143,39 @@ struct nr_mirror_sync {
 	uint32_t targets; /* legs that have got all of it so far */
 };
 
+/* What is right where legs differ: what most of them have, and if none is that, … */
+enum nr_scrub_repair {
+	NR_SCRUB_MAJORITY, /* … nothing is changed */
+	NR_SCRUB_FIRST,    /* … what the first one has */
+	NR_SCRUB_NEVER,    /* nothing is ever changed */
+};
+
+/*
+ * A piece that is being compared: all of it, or, when something is wrong with it, one block
+ * after the other.  Legs are bits.
+ */
+struct nr_mirror_piece {
+	bool active, in_blocks;
+	uint64_t limit;                              /* where it ends */
+	struct nr_request *kind[NR_MIRROR_LEGS_MAX]; /* contents that differ … */
+	uint32_t voters[NR_MIRROR_LEGS_MAX];         /* … and which legs have each */
+	unsigned kinds;
+	int winner;         /* the kind that is right … */
+	uint32_t targets;   /* … and the legs that get it */
+	uint32_t unread;    /* legs that could not read it */
+	uint64_t first;     /* where the first difference is */
+	uint64_t differing; /* blocks; and of them those of which nobody knows */
+	uint64_t undecided;
+	uint32_t repaired_legs;
+};
+
 struct nr_mirror_scrub {
 	bool wanted, active;
 	uint64_t next; /* offset */
-	unsigned under_way;
-	uint64_t differences; /* pieces */
-	uint64_t runs;        /* completed */
+	unsigned under_way, lines;
+	uint64_t differences, undecided; /* blocks */
+	uint64_t runs;                   /* completed */
+	struct nr_mirror_piece piece[NR_MIRROR_SCRUBS];
 };
 
 /* For other threads: as it was at the last tick, or when a leg last came or went. */
@@ -153,7 +183,7 @@ struct nr_mirror_figures {
 	nr_count legs_in, legs_back, legs_out, legs_absent;
 	nr_count stale, intended; /* regions */
 	nr_count copied_bytes, copied_regions, reread;
-	nr_count scrubs, differences;
+	nr_count scrubs, differences, undecided;
 };
 
 struct nr_mirror {
@@ -162,7 +192,7 @@ struct nr_mirror {
 	const char *bitmap_path, *status_path, *scrub_path;
 	uint64_t region_given, min_legs, rate, probe_s, quiet_s;
 	bool assume_same;
-	unsigned scrub_mode;
+	unsigned scrub_mode, scrub_repair; /* the latter: enum nr_scrub_repair */
 
 	struct nr_layer *layer;
 	struct nr_legs legs;
@@ -317,6 +347,10 @@ void nr_mirror_work_child(struct nr_mirror *m, struct nr_mirror_op *op, struct n
 /* In a tick. */
 void nr_mirror_start_syncs(struct nr_mirror *m, struct nr_worker *worker);
 void nr_mirror_start_scrub(struct nr_mirror *m, struct nr_worker *worker);
+/* Where the piece at AT of what ends at END ends. */
+uint64_t nr_mirror_piece_end(const struct nr_mirror *m, uint64_t at, uint64_t end);
+/* May BYTES be moved now?  If not, OP sleeps for a tick. */
+bool nr_mirror_may_move(struct nr_mirror *m, struct nr_mirror_op *op, uint64_t bytes);
 void nr_mirror_sync_go_on(struct nr_mirror *m, struct nr_mirror_op *op);
 void nr_mirror_sync_child(struct nr_mirror *m, struct nr_mirror_op *op, struct nr_request *child);
 void nr_mirror_scrub_go_on(struct nr_mirror *m, struct nr_mirror_op *op);

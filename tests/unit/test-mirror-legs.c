@@ -138,7 +138,155 @@ static void test_a_read_that_fails_is_answered_by_another_leg_and_repaired(void 
 	layer_test_close(t);
 }
 
+/* ---- figures ----------------------------------------------------------- */
+
+struct wanted {
+	const char *name;
+	uint64_t value;
+};
+
+static void look_at_figure(void *context, const struct nr_layer *layer, const struct nr_figure *row,
+			   uint64_t value)
+{
+	struct wanted *wanted = context;
+
+	if (strcmp(row->name, wanted->name) == 0)
+		wanted->value = value;
+}
+
+static uint64_t figure(struct layer_test *t, const char *name)
+{
+	struct wanted wanted = { name, UINT64_MAX };
+
+	nr_figures(nr_stack_top(layer_test_stack(t)), look_at_figure, &wanted);
+	return wanted.value;
+}
+
 /* ---- legs that differ ----------------------------------------------------- */
+
+/* SIZE bytes at FROM of a leg's file become BYTE. */
+static void damage(const char *name, uint64_t from, uint64_t size, uint8_t byte)
+{
+	uint8_t *data;
+	uint64_t bytes = read_file(name, &data);
+
+	assert_true(from + size <= bytes);
+	memset(data + from, byte, size);
+	write_file(name, data, bytes);
+	free(data);
+}
+
+static void scrub(struct layer_client *c, uint64_t run)
+{
+	make_file("scrub", 0, 0);
+	wait_for_status(c, "{", "completed", run);
+}
+
+/* Three legs, of which each has been damaged, the third in the place of the second, too. */
+static struct layer_test *three_legs(const char *repair)
+{
+	make_file("a", 2 * MIB, 7);
+	make_file("b", 2 * MIB, 7);
+	make_file("c", 2 * MIB, 7);
+	damage("a", 64 * KIB, 4096, 1);
+	damage("a", 68 * KIB + 5, 1, 1);
+	damage("b", 80 * KIB, 512, 2);
+	damage("b", MIB, 1, 2);
+	damage("c", MIB, 1, 3);
+	damage("c", MIB + 300 * KIB, 1, 3);
+	(void)unlink(path("map"));
+	return layer_test_open(&options,
+			       "mirror leg='file %s' leg='file %s' leg='file %s' status=%s "
+			       "scrub-file=%s bitmap=%s assume-same=true region=64k quiet=1 %s",
+			       path("a"), path("b"), path("c"), path("status"), path("scrub"),
+			       path("map"), repair);
+}
+
+static void test_scrub_writes_what_most_legs_have_and_reports_the_rest(void **state)
+{
+	struct layer_test *t = three_legs("");
+	struct layer_client *c = layer_client(t, 0);
+
+	assert_true(layer_is(c, 512 * KIB, 4096, 7));
+	scrub(c, 1);
+	assert_int_equal(status("{", "differences"), 5);
+	assert_int_equal(status("{", "undecided"), 1);
+	assert_int_equal(figure(t, "undecided"), 1);
+	scrub(c, 2);
+	assert_int_equal(status("{", "differences"), 1);
+	assert_int_equal(status("{", "undecided"), 1);
+	/* What was written is intended until it is stable. */
+	wait_for_status(c, "{", "intended", 0);
+	layer_test_close(t);
+	assert_true(file_is("a", 0, 2 * MIB, 7));
+	assert_true(file_is("b", 0, MIB, 7) && file_is("c", 0, MIB, 7));
+	assert_true(file_is("b", MIB + 1, MIB - 1, 7) && file_is("c", MIB + 1, MIB - 1, 7));
+	/* One against one against one. */
+	assert_true(file_is("b", MIB, 1, 2) && file_is("c", MIB, 1, 3));
+}
+
+static void test_scrub_believes_the_first_leg_or_changes_nothing_if_told_so(void **state)
+{
+	struct layer_test *t = three_legs("scrub-repair=never");
+
+	assert_true(layer_is(layer_client(t, 0), 512 * KIB, 4096, 7));
+	scrub(layer_client(t, 0), 1);
+	assert_int_equal(status("{", "differences"), 5);
+	assert_int_equal(status("{", "undecided"), 5);
+	layer_test_close(t);
+	assert_true(file_is("a", 64 * KIB, 4096, 1) && file_is("c", MIB + 300 * KIB, 1, 3));
+	t = three_legs("scrub-repair=first");
+	assert_true(layer_is(layer_client(t, 0), 512 * KIB, 4096, 7));
+	scrub(layer_client(t, 0), 1);
+	assert_int_equal(status("{", "differences"), 5);
+	assert_int_equal(status("{", "undecided"), 0);
+	layer_test_close(t);
+	assert_true(file_is("a", 0, 2 * MIB, 7));
+	assert_true(same_files("a", "b") && same_files("a", "c"));
+}
+
+static void test_scrub_of_two_legs_reports_and_does_not_guess(void **state)
+{
+	struct layer_test *t;
+	struct layer_client *c;
+
+	make_file("a", MIB, 7);
+	make_file("b", MIB, 7);
+	damage("b", 5, 1, 8);
+	t = layer_test_open(&options, "mirror leg='file %s' leg='file %s' status=%s scrub-file=%s",
+			    path("a"), path("b"), path("status"), path("scrub"));
+	c = layer_client(t, 0);
+	assert_true(layer_is(c, 64 * KIB, 4096, 7));
+	scrub(c, 1);
+	assert_int_equal(status("{", "differences"), 1);
+	assert_int_equal(status("{", "undecided"), 1);
+	layer_test_close(t);
+	assert_true(file_is("a", 0, MIB, 7) && file_is("b", 5, 1, 8));
+}
+
+/* A block that one leg cannot read, and another has wrong. */
+static void test_scrub_gives_a_leg_that_cannot_read_what_most_others_have(void **state)
+{
+	struct layer_test *t;
+	struct layer_client *c;
+
+	make_file("a", MIB, 7);
+	make_file("b", MIB, 7);
+	make_file("c", MIB, 7);
+	damage("b", 300 * KIB, 4096, 1);
+	make_file("fail", 0, 0);
+	t = layer_test_open(&options,
+			    "mirror leg='file %s' leg='--filter=error file %s error-pread=EIO "
+			    "error-pread-rate=1 error-pread-file=%s' leg='file %s' status=%s "
+			    "scrub=start",
+			    path("a"), path("b"), path("fail"), path("c"), path("status"));
+	c = layer_client(t, 0);
+	assert_int_equal(layer_flush(c), 0);
+	wait_for_status(c, "{", "completed", 1);
+	assert_int_equal(status("{", "undecided"), 0);
+	layer_test_close(t);
+	assert_true(same_files("a", "b") && same_files("a", "c"));
+}
 
 static void test_scrub_finds_and_repairs(void **state)
 {
@@ -152,7 +300,9 @@ static void test_scrub_finds_and_repairs(void **state)
 	data[3 * MIB + 5] = 8;
 	write_file("b", data, 4 * MIB);
 	free(data);
-	t = layer_test_open(&options, "mirror leg='file %s' leg='file %s' status=%s scrub-file=%s",
+	t = layer_test_open(&options,
+			    "mirror leg='file %s' leg='file %s' status=%s scrub-file=%s "
+			    "scrub-repair=first",
 			    path("a"), path("b"), path("status"), path("scrub"));
 	c = layer_client(t, 0);
 	assert_true(layer_is(c, 0, 4096, 7));
@@ -177,28 +327,6 @@ static struct layer_test *open_both(void)
 {
 	return layer_test_open(&options, both_legs, path("a"), path("b"), path("map"),
 			       path("status"));
-}
-
-struct wanted {
-	const char *name;
-	uint64_t value;
-};
-
-static void look_at_figure(void *context, const struct nr_layer *layer, const struct nr_figure *row,
-			   uint64_t value)
-{
-	struct wanted *wanted = context;
-
-	if (strcmp(row->name, wanted->name) == 0)
-		wanted->value = value;
-}
-
-static uint64_t figure(struct layer_test *t, const char *name)
-{
-	struct wanted wanted = { name, UINT64_MAX };
-
-	nr_figures(nr_stack_top(layer_test_stack(t)), look_at_figure, &wanted);
-	return wanted.value;
 }
 
 static void move(const char *from, const char *to)
@@ -330,6 +458,10 @@ int main(void)
 		cmocka_unit_test(test_what_fails_on_all_legs_fails),
 		cmocka_unit_test(test_a_read_that_fails_is_answered_by_another_leg_and_repaired),
 		cmocka_unit_test(test_scrub_finds_and_repairs),
+		cmocka_unit_test(test_scrub_writes_what_most_legs_have_and_reports_the_rest),
+		cmocka_unit_test(test_scrub_believes_the_first_leg_or_changes_nothing_if_told_so),
+		cmocka_unit_test(test_scrub_of_two_legs_reports_and_does_not_guess),
+		cmocka_unit_test(test_scrub_gives_a_leg_that_cannot_read_what_most_others_have),
 		cmocka_unit_test(
 			test_a_leg_that_is_not_there_at_the_start_gets_what_it_missed_when_it_comes),
 		cmocka_unit_test(test_what_an_absent_leg_has_missed_is_remembered),
