@@ -87,6 +87,7 @@ static uint64_t put(struct nr_link *link, struct nr_link_op *op)
 	nr_link_remove(&link->waiting, op);
 	take_slot(link, op);
 	cookie = (uint64_t)link->slots[op->slot].generation << 32 | op->slot;
+	nr_client_choose(&link->agreement, &op->wire);
 	bytes = nr_client_encode(header, link->agreement.reply_style, cookie, &op->wire);
 	link->header_bytes += (unsigned)bytes;
 	add(link, header, bytes);

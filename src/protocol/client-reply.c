@@ -13,9 +13,32 @@
 
 #include "nbdring/checked.h"
 
+#define CHOICE_BYTES 12u
+
 size_t nr_client_header_bytes(uint8_t style)
 {
 	return style == NR_REPLY_EXTENDED ? NBD_EXTENDED_REQUEST_BYTES : NBD_REQUEST_BYTES;
+}
+
+void nr_client_choose(const struct nr_client_agreement *agreement,
+		      struct nr_client_request *request)
+{
+	request->chosen = request->command == NBD_CMD_BLOCK_STATUS &&
+			  agreement->reply_style == NR_REPLY_EXTENDED &&
+			  agreement->info.flags & NBD_FLAG_BLOCK_STATUS_PAYLOAD &&
+			  agreement->contexts & (agreement->contexts - 1);
+	request->chosen_id = agreement->context_id[request->context];
+}
+
+/*
+ * "NBD_CMD_BLOCK_STATUS", payload:
+ *   [0..7] length of the range   [8..11] context
+ */
+static uint8_t *put_choice(uint8_t *p, const struct nr_client_request *request)
+{
+	p = nbd_put64(p, CHOICE_BYTES);
+	p = nbd_put64(p, request->length);
+	return nbd_put32(p, request->chosen_id);
 }
 
 size_t nr_client_encode(uint8_t *out, uint8_t style, uint64_t cookie,
@@ -25,14 +48,19 @@ size_t nr_client_encode(uint8_t *out, uint8_t style, uint64_t cookie,
 	uint16_t flags = request->flags;
 	uint8_t *p;
 
-	if (extended && request->command == NBD_CMD_WRITE)
+	if (extended && (request->command == NBD_CMD_WRITE || request->chosen))
 		flags |= NBD_CMD_FLAG_PAYLOAD_LEN;
 	p = nbd_put32(out, extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC);
 	p = nbd_put16(p, flags);
 	p = nbd_put16(p, request->command);
 	memcpy(p, &cookie, sizeof(cookie));
 	p = nbd_put64(p + sizeof(cookie), request->offset);
-	p = extended ? nbd_put64(p, request->length) : nbd_put32(p, (uint32_t)request->length);
+	if (!extended)
+		p = nbd_put32(p, (uint32_t)request->length);
+	else if (request->chosen)
+		p = put_choice(p, request);
+	else
+		p = nbd_put64(p, request->length);
 	return (size_t)(p - out);
 }
 
@@ -269,6 +297,8 @@ static const char *judge_status(const struct nr_client_agreement *agreement,
 		index++;
 	if (index == NR_CONTEXTS_MAX)
 		return "a block status of another context";
+	if (request->chosen && index != request->context)
+		return "a block status of a context that was not chosen";
 	if (request->status & 1u << index)
 		return "a second answer to one block status";
 	if ((request->flags & NBD_CMD_FLAG_REQ_ONE) && chunk->extents != 1)

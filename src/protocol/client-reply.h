@@ -22,7 +22,8 @@
 #include "src/protocol/client-handshake.h"
 #include "src/protocol/wire.h"
 
-#define NR_CLIENT_REQUEST_MAX NBD_EXTENDED_REQUEST_BYTES
+/* A header, or that of a BLOCK_STATUS with the choice of a context behind it. */
+#define NR_CLIENT_REQUEST_MAX (NBD_EXTENDED_REQUEST_BYTES + 12)
 
 /* The longest reply header with the fixed part, or the text, behind it. */
 #define NR_CLIENT_HEADER_MAX (NBD_EXTENDED_REPLY_BYTES + 6 + NBD_STRING_MAX + 8)
@@ -32,10 +33,12 @@ struct nr_client_request {
 	uint16_t command; /* enum nbd_command */
 	uint16_t flags;   /* NBD_CMD_FLAG_* */
 	uint64_t offset, length;
-	uint64_t answered; /* READ: bytes of data and holes announced so far */
-	int error;         /* negative errno of the first error chunk */
-	uint8_t context;   /* BLOCK_STATUS: of the wish's contexts, the one that is of interest */
-	uint16_t status;   /* BLOCK_STATUS: a bit for each whose extents have come */
+	uint64_t answered;  /* READ: bytes of data and holes announced so far */
+	int error;          /* negative errno of the first error chunk */
+	uint8_t context;    /* BLOCK_STATUS: of the wish's contexts, the one that is of interest */
+	bool chosen;        /* BLOCK_STATUS: only that one is asked for … */
+	uint32_t chosen_id; /* … by its number on this connection (nr_client_choose) */
+	uint16_t status;    /* BLOCK_STATUS: a bit for each whose extents have come */
 };
 
 enum nr_client_chunk_kind {
@@ -66,10 +69,20 @@ enum nr_client_parsed {
 	NR_CLIENT_PARSE_BREACH, /* nothing behind it can be understood: disconnect */
 };
 
-/* Bytes of a request's header under STYLE (enum nr_reply_style): 28 or 32. */
+/* Bytes of a request under STYLE (enum nr_reply_style), if it chooses no context: 28 or 32. */
 size_t nr_client_header_bytes(uint8_t style);
 
-/* REQUEST onto the wire under STYLE; a WRITE's data is to follow.  Returns the bytes written. */
+/*
+ * Before REQUEST is encoded: where the server takes it, a BLOCK_STATUS says which context is
+ * of interest, so that it need not answer for the others ("NBD_FLAG_BLOCK_STATUS_PAYLOAD").
+ */
+void nr_client_choose(const struct nr_client_agreement *agreement,
+		      struct nr_client_request *request);
+
+/*
+ * REQUEST onto the wire under STYLE; a WRITE's data is to follow.  Returns the bytes written,
+ * NR_CLIENT_REQUEST_MAX at most.
+ */
 size_t nr_client_encode(uint8_t *out, uint8_t style, uint64_t cookie,
 			const struct nr_client_request *request);
 

@@ -67,6 +67,23 @@ assert sorted(told) == sorted(names), told
 client.shutdown()' "$URI" $dirty:new base:allocation $dirty:old
 stop_server
 
+note "a remote that takes the choice of a context is asked for no other"
+middle=$WORK/middle.sock
+"$NBDRING" -f -U "$middle" -P "$WORK/middle.pid" --filter=log nbd socket="$remote" \
+	logfile="$WORK/middle.log" 2>/dev/null &
+middle_pid=$!
+server_pids+=("$middle_pid")
+wait_until_ready "$middle_pid" "$WORK/middle.pid" || fail "the server between did not start"
+start_server nbd socket="$middle"
+map $dirty:old "$remote" >"$WORK/direct"
+map $dirty:old "$SOCK" >"$WORK/through"
+same_bytes "$WORK/direct" "$WORK/through"
+# One question of nbdinfo for all of the disk, of which four contexts are known.
+equal "questions" "$(grep -c ' Extents ' "$WORK/middle.log")" 1
+stop_server
+kill "$middle_pid"
+wait "$middle_pid" || fail "the server between did not end well"
+
 note "filters that move addresses move the map; one that has writes of its own ends it"
 start_server --filter=offset nbd socket="$remote" offset=1M range=4M
 map $dirty:old "$SOCK" | head -n 3 | sed 's/ *dirty$//; s/ *clean$//; s/  */ /g' >"$WORK/moved"

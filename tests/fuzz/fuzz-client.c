@@ -120,6 +120,7 @@ static void make_requests(struct nr_client_request *request)
 									   : 0,
 			.offset = UINT64_C(1) << (i * 4 % 62),
 			.length = READ_BYTES,
+			.chosen = i >= NBD_CMD_COUNT,
 		};
 }
 
@@ -136,6 +137,7 @@ static void check_chunk(const struct nr_client_request *request,
 	if (chunk->kind == NR_CHUNK_DATA)
 		assert(chunk->payload == chunk->length);
 	if (chunk->kind == NR_CHUNK_STATUS) {
+		assert(!(request->chosen && chunk->aside));
 		assert(chunk->extents > 0);
 		assert(chunk->payload == 8 * (uint64_t)chunk->extents ||
 		       chunk->payload == 16 * (uint64_t)chunk->extents);

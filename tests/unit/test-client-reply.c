@@ -249,6 +249,62 @@ static void of_several_contexts_one_is_of_interest(void **state)
 	assert_non_null(nr_client_judge(&a, &request, &chunk));
 }
 
+static void where_the_server_takes_it_the_context_is_chosen(void **state)
+{
+	struct nr_client_agreement a = agreement(NR_REPLY_EXTENDED);
+	struct nr_client_request request = { .command = NBD_CMD_BLOCK_STATUS,
+					     .flags = NBD_CMD_FLAG_REQ_ONE,
+					     .offset = 512,
+					     .length = UINT64_C(1) << 33,
+					     .context = 2 };
+	const struct nr_agreement servers = {
+		.info = { UINT64_C(1) << 50, NBD_FLAG_BLOCK_STATUS_PAYLOAD, 1, 4096, 1 << 25 },
+		.reply_style = NR_REPLY_EXTENDED,
+		.contexts = 5
+	};
+	struct nr_client_chunk chunk = { .kind = NR_CHUNK_STATUS, .extents = 1, .repeated = 512 };
+	uint8_t bytes[NR_CLIENT_REQUEST_MAX];
+	struct nr_wire_request read;
+	const char *why;
+	uint16_t contexts;
+
+	a.contexts = 5;
+	a.context_id[0] = 1; /* as our server numbers them */
+	a.context_id[2] = 3;
+	/* It has not said that it takes it. */
+	nr_client_choose(&a, &request);
+	assert_int_equal(nr_client_encode(bytes, NR_REPLY_EXTENDED, COOKIE, &request),
+			 nr_client_header_bytes(NR_REPLY_EXTENDED));
+	a.info.flags = NBD_FLAG_BLOCK_STATUS_PAYLOAD;
+	nr_client_choose(&a, &request);
+	assert_int_equal(nr_client_encode(bytes, NR_REPLY_EXTENDED, COOKIE, &request),
+			 nr_client_header_bytes(NR_REPLY_EXTENDED) + 12);
+	assert_int_equal(nr_wire_parse(&servers, bytes, sizeof(bytes), &read, &why),
+			 NR_WIRE_REQUEST);
+	assert_int_equal(read.payload, 12);
+	assert_int_equal(nr_wire_block_status(&servers, &read,
+					      bytes + nr_client_header_bytes(NR_REPLY_EXTENDED), 12,
+					      &contexts, &why),
+			 0);
+	assert_int_equal(nr_wire_judge(&servers, &read, UINT64_C(1) << 50, &why), 0);
+	assert_int_equal(contexts, 1u << 2);
+	assert_int_equal(read.length, request.length);
+	assert_true(read.flags & NBD_CMD_FLAG_REQ_ONE);
+	/* Others are not to come then. */
+	chunk.context = 1;
+	assert_non_null(nr_client_judge(&a, &request, &chunk));
+	chunk.context = 3;
+	assert_null(nr_client_judge(&a, &request, &chunk));
+	/* With one context, and without extended headers, there is nothing to choose. */
+	a.contexts = 4;
+	nr_client_choose(&a, &request);
+	assert_false(request.chosen);
+	a.contexts = 5;
+	a.reply_style = NR_REPLY_STRUCTURED;
+	nr_client_choose(&a, &request);
+	assert_false(request.chosen);
+}
+
 static void extended_replies_repeat_the_offset(void **state)
 {
 	const struct nr_client_agreement a = agreement(NR_REPLY_EXTENDED);
@@ -333,6 +389,7 @@ int main(void)
 		cmocka_unit_test(more_than_was_read_is_a_breach_even_in_range),
 		cmocka_unit_test(block_status_is_one_chunk_of_our_context),
 		cmocka_unit_test(of_several_contexts_one_is_of_interest),
+		cmocka_unit_test(where_the_server_takes_it_the_context_is_chosen),
 		cmocka_unit_test(extended_replies_repeat_the_offset),
 		cmocka_unit_test(headers_that_make_no_sense_are_a_breach),
 	};
