@@ -11,16 +11,16 @@
 static_assert(sizeof(struct nr_cache_slot) + HASH_PER_2_SLOTS * sizeof(uint32_t) / 2 +
 			      NR_POLICY_SLOT_BYTES + 1 <=
 		      32,
-	      "at most 32 bytes per block; the last one is for the dirty bit");
+	      "at most 32 bytes per block; the last one is for two bits");
 
-static size_t dirty_words(uint32_t slots)
+static size_t bit_words(uint32_t slots)
 {
 	return ((size_t)slots + 63) / 64;
 }
 
 static size_t bytes_of(const struct nr_cache_map *map)
 {
-	return dirty_words(map->slots) * sizeof(uint64_t) +
+	return 2 * bit_words(map->slots) * sizeof(uint64_t) +
 	       map->slots * sizeof(struct nr_cache_slot) + map->hash_size * sizeof(uint32_t);
 }
 
@@ -38,7 +38,8 @@ bool nr_cache_map_init(struct nr_cache_map *map, const struct nr_policy_type *po
 	if (memory == MAP_FAILED)
 		return false;
 	map->dirty_bits = memory;
-	map->slot = (struct nr_cache_slot *)(map->dirty_bits + dirty_words(slots));
+	map->left_bits = map->dirty_bits + bit_words(slots);
+	map->slot = (struct nr_cache_slot *)(map->left_bits + bit_words(slots));
 	map->hash = (uint32_t *)(void *)(map->slot + slots);
 	if (nr_policy_init(&map->policy, policy, slots))
 		return true;
@@ -132,7 +133,19 @@ static void make_free(struct nr_cache_map *map, uint32_t slot)
 {
 	map->slot[slot] = (struct nr_cache_slot){ .low = map->free, .state = NR_CACHE_EMPTY };
 	map->free = slot;
+}
+
+/* No block is in SLOT any more. */
+static void leave(struct nr_cache_map *map, uint32_t slot)
+{
 	count_used(map, -1);
+	if (!map->gives) {
+		make_free(map, slot);
+		return;
+	}
+	map->slot[slot] = (struct nr_cache_slot){ .state = NR_CACHE_LEFT };
+	map->left_bits[slot / 64] |= UINT64_C(1) << (slot % 64);
+	map->left++;
 }
 
 static uint32_t take_empty(struct nr_cache_map *map)
@@ -196,7 +209,6 @@ void nr_cache_restore(struct nr_cache_map *map, uint32_t slot, uint64_t block,
 	assert(slot >= map->fresh);
 	assert(slot < map->slots);
 	while (map->fresh < slot) {
-		count_used(map, 1);
 		make_free(map, map->fresh++);
 	}
 	map->fresh = slot + 1;
@@ -212,7 +224,7 @@ bool nr_cache_evict(struct nr_cache_map *map)
 
 	if (slot == NR_NO_SLOT)
 		return false;
-	make_free(map, slot);
+	leave(map, slot);
 	return true;
 }
 
@@ -253,7 +265,7 @@ void nr_cache_drop(struct nr_cache_map *map, uint32_t slot)
 	take_out(map, block, slot);
 	map->policy.type->remove(&map->policy, slot, block, false);
 	if (map->slot[slot].pins == 0)
-		make_free(map, slot);
+		leave(map, slot);
 }
 
 void nr_cache_unpin(struct nr_cache_map *map, uint32_t slot)
@@ -262,18 +274,46 @@ void nr_cache_unpin(struct nr_cache_map *map, uint32_t slot)
 
 	assert(s->pins > 0);
 	if (--s->pins == 0 && s->state == NR_CACHE_EVICTING)
-		make_free(map, slot);
+		leave(map, slot);
+}
+
+/* The first bit of BITS that is set, from FROM on; or NR_NO_SLOT. */
+static uint32_t next_bit(const struct nr_cache_map *map, const uint64_t *bits, uint32_t from)
+{
+	size_t word = from / 64, words = bit_words(map->slots);
+	uint64_t some;
+
+	if (from >= map->slots)
+		return NR_NO_SLOT;
+	some = bits[word] & UINT64_MAX << (from % 64);
+	while (!some && ++word < words)
+		some = bits[word];
+	return some ? (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(some) : NR_NO_SLOT;
 }
 
 uint32_t nr_cache_next_dirty(const struct nr_cache_map *map, uint32_t from)
 {
-	size_t word = from / 64, words = dirty_words(map->slots);
-	uint64_t bits;
+	return next_bit(map, map->dirty_bits, from);
+}
 
-	if (from >= map->slots)
-		return NR_NO_SLOT;
-	bits = map->dirty_bits[word] & UINT64_MAX << (from % 64);
-	while (!bits && ++word < words)
-		bits = map->dirty_bits[word];
-	return bits ? (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(bits) : NR_NO_SLOT;
+uint32_t nr_cache_next_left(const struct nr_cache_map *map, uint32_t from, uint32_t most,
+			    uint32_t *count)
+{
+	uint32_t slot = next_bit(map, map->left_bits, from);
+
+	*count = 0;
+	while (slot != NR_NO_SLOT && *count < most && slot + *count < map->slots &&
+	       nr_cache_state_of(map, slot + *count) == NR_CACHE_LEFT)
+		++*count;
+	return slot;
+}
+
+void nr_cache_given_back(struct nr_cache_map *map, uint32_t slot, uint32_t count)
+{
+	for (; count; slot++, count--) {
+		assert(nr_cache_state_of(map, slot) == NR_CACHE_LEFT);
+		map->left_bits[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
+		map->left--;
+		make_free(map, slot);
+	}
 }

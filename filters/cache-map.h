@@ -30,7 +30,9 @@
  *	WRITING   -> DIRTY_AGAIN               a client writes meanwhile
  *	DIRTY_AGAIN -> DIRTY                   it has to be written once more
  *	CLEAN, DIRTY -> EVICTING               no block's any more, but still read from
- *	EVICTING  -> EMPTY                     the last reader has gone
+ *	EVICTING  -> EMPTY, LEFT               the last reader has gone
+ *	LEFT      -> EMPTY                     the store has given its room back; only
+ *	                                       if it is to (`gives`)
  */
 enum nr_cache_state {
 	NR_CACHE_EMPTY,
@@ -40,6 +42,7 @@ enum nr_cache_state {
 	NR_CACHE_WRITING,
 	NR_CACHE_DIRTY_AGAIN,
 	NR_CACHE_EVICTING,
+	NR_CACHE_LEFT,
 };
 
 struct nr_cache_slot {
@@ -53,7 +56,7 @@ struct nr_cache_slot {
 
 struct nr_cache_map {
 	uint32_t slots;
-	uint32_t used;  /* not EMPTY */
+	uint32_t used;  /* neither EMPTY nor LEFT */
 	uint32_t dirty; /* DIRTY, WRITING, DIRTY_AGAIN */
 	uint32_t fresh; /* from here on none was ever used */
 	uint32_t free;  /* the first of those that were used; NR_NO_SLOT: none */
@@ -61,6 +64,9 @@ struct nr_cache_map {
 	struct nr_cache_slot *slot;
 	uint32_t *hash;       /* slot + 1; 0: nothing */
 	uint64_t *dirty_bits; /* DIRTY, WRITING, DIRTY_AGAIN */
+	uint64_t *left_bits;  /* LEFT */
+	uint32_t left;        /* so many are */
+	bool gives;           /* slots that get empty are LEFT first */
 	struct nr_policy policy;
 	/* For other threads: `used` and `dirty` as they are, and more. */
 	nr_count used_now, dirty_now, dirty_most, evictions;
@@ -96,6 +102,14 @@ void nr_cache_drop(struct nr_cache_map *map, uint32_t slot);
 void nr_cache_set(struct nr_cache_map *map, uint32_t slot, enum nr_cache_state state);
 
 void nr_cache_unpin(struct nr_cache_map *map, uint32_t slot);
+
+/*
+ * A run of slots that are LEFT: the first from FROM on, and in *COUNT how many, MOST at the
+ * most; or NR_NO_SLOT.  And: their room has been given back.
+ */
+uint32_t nr_cache_next_left(const struct nr_cache_map *map, uint32_t from, uint32_t most,
+			    uint32_t *count);
+void nr_cache_given_back(struct nr_cache_map *map, uint32_t slot, uint32_t count);
 
 /* The first dirty slot from FROM on, or NR_NO_SLOT. */
 uint32_t nr_cache_next_dirty(const struct nr_cache_map *map, uint32_t from);

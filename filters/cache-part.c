@@ -16,8 +16,6 @@
 #include "filters/cache.h"
 
 #define LEASES_AT_ONCE 64u
-#define RECLAIMED_AT_ONCE 4u
-#define FULL_NS UINT64_C(1000000000)
 
 /* Leases. */
 
@@ -519,19 +517,6 @@ struct nr_cache_part *nr_cache_part_of(const struct nr_cache *c,
 	return NULL;
 }
 
-void nr_cache_store_failed(struct nr_layer *layer, struct nr_worker *worker, int error)
-{
-	struct nr_cache *c = nr_cache_of(layer);
-	uint64_t now = nr_now(worker);
-
-	nr_count_add(&c->figures.store_errors, 1);
-	if (now >= c->full_until)
-		nr_layer_log(layer, NR_LAYER_WARNING, "the store: %s; %s", strerror(-error),
-			     error == -ENOSPC ? "the cache does not grow"
-					      : "the cache is passed by");
-	c->full_until = now + FULL_NS;
-}
-
 void nr_cache_part_child(struct nr_layer *layer, struct nr_request *req, struct nr_cache_part *part,
 			 struct nr_request *child)
 {
@@ -627,27 +612,4 @@ void nr_cache_park(struct nr_layer *layer, struct nr_request *req, enum nr_cache
 		nr_cache_wait(layer, req, s->waits_for);
 	else
 		nr_cache_retry(layer, req);
-}
-
-/* From the high mark down to the low one, a little with each block that comes. */
-static void reclaim(struct nr_cache *c)
-{
-	c->reclaims |= c->map.used > c->high_slots;
-	for (unsigned i = 0; i < RECLAIMED_AT_ONCE && c->reclaims; i++) {
-		if (c->map.used <= c->low_slots)
-			c->reclaims = false;
-		else if (!nr_cache_evict(&c->map))
-			break;
-	}
-}
-
-uint32_t nr_cache_take_slot(struct nr_layer *layer, struct nr_worker *worker, uint64_t block)
-{
-	struct nr_cache *c = nr_cache_of(layer);
-	bool full = c->full_until && nr_now(worker) < c->full_until;
-
-	if (!nr_cache_is_whole(c, block))
-		return NR_NO_SLOT;
-	reclaim(c);
-	return nr_cache_take(&c->map, block, full);
 }

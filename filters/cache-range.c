@@ -142,8 +142,8 @@ static uint32_t slot_at(const struct nr_cache *c, const struct nr_cache_state_of
 		return nr_cache_find(&c->map, s->range.first + s->cursor);
 	state = nr_cache_state_of(&c->map, slot);
 	block = nr_cache_block_of(&c->map, slot);
-	if (state == NR_CACHE_EMPTY || state == NR_CACHE_EVICTING || block < s->range.first ||
-	    block > s->range.last)
+	if (state == NR_CACHE_EMPTY || state == NR_CACHE_EVICTING || state == NR_CACHE_LEFT ||
+	    block < s->range.first || block > s->range.last)
 		return NR_NO_SLOT;
 	return slot;
 }

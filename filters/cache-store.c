@@ -136,6 +136,9 @@ static int begin_empty(struct nr_layer *layer, const char *why, struct nr_error 
 	uint32_t slots = c->map.slots;
 
 	nr_layer_log(layer, NR_LAYER_INFO, "%s: %s, the cache begins empty", c->file, why);
+	/* If that cannot be done, the room is taken for longer. */
+	(void)fallocate(c->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)c->store_start,
+			(off_t)((uint64_t)slots << c->shift));
 	nr_cache_map_fini(&c->map);
 	if (nr_cache_map_init(&c->map, nr_policy_types[c->policy], slots))
 		return 0;
@@ -314,12 +317,16 @@ int nr_cache_store_open(struct nr_layer *layer, struct nr_error *error)
 {
 	struct nr_cache *c = nr_cache_of(layer);
 
+	int err;
+
 	c->fd = -1;
 	if (c->file)
-		return open_file(layer, error);
-	if (c->directory)
-		return make_file(layer, error);
-	return open_memory(layer, error);
+		err = open_file(layer, error);
+	else
+		err = c->directory ? make_file(layer, error) : open_memory(layer, error);
+	if (!err)
+		c->map.gives = nr_substack_traits(c->store)->support[NR_CAP_TRIM] == NR_NATIVE;
+	return err;
 }
 
 void nr_cache_store_close(struct nr_layer *layer)

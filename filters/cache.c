@@ -219,6 +219,9 @@ static const struct nr_figure figures[] = {
 	{ .name = "store_errors",
 	  .offset = offsetof(struct nr_cache, figures.store_errors),
 	  .help = "Requests that the cache's own file or memory failed" },
+	{ .name = "given_back",
+	  .offset = offsetof(struct nr_cache, figures.given_back),
+	  .help = "Blocks whose room was given back, to the file system or the memory" },
 	{ .name = NULL },
 };
 
@@ -464,6 +467,7 @@ static void submit(struct nr_layer *layer, struct nr_request *req)
 	s->length = req->length;
 	if (c->size != nr_layer_size(layer->below))
 		nr_cache_check_size(layer);
+	nr_cache_give_back(layer, req->worker);
 	switch (req->operation) {
 	case NR_READ:
 	case NR_CACHE:
@@ -515,6 +519,7 @@ void nr_cache_step(struct nr_layer *layer, struct nr_request *req)
 		nr_cache_job_go_on(layer, req);
 		break;
 	case NR_STAGE_BELOW: /* it goes on by itself */
+	case NR_STAGE_ROOM:
 	case NR_STAGE_PASS:
 		break;
 	}
@@ -573,6 +578,8 @@ static void child_done(struct nr_layer *layer, struct nr_request *child)
 
 	if (s->stage == NR_STAGE_JOB) {
 		nr_cache_job_child(layer, child);
+	} else if (s->stage == NR_STAGE_ROOM) {
+		nr_cache_room_child(layer, child);
 	} else if (s->stage == NR_STAGE_FLUSH) {
 		int error = child->error;
 

@@ -7,6 +7,7 @@
  *	cache-write.c    writes
  *	cache-range.c    what has to wait for other requests for the same blocks
  *	cache-part.c     pieces of a request that go to the store or below
+ *	cache-room.c     how much room the store takes
  *	cache-writer.c   writing back: jobs, the background writer, flushes
  *	cache-store.c    opening and closing the store, and what it holds after a restart
  *	cache-map.c      which block is where; cache-policy.c and others: which one goes
@@ -91,6 +92,7 @@ enum nr_cache_stage {
 	NR_STAGE_DIRTY,  /* flush, FUA: what is dirty is being written back */
 	NR_STAGE_FLUSH,  /* the layer below flushes */
 	NR_STAGE_JOB,    /* not a client's: see struct nr_cache_job */
+	NR_STAGE_ROOM,   /* the same: gives room of the store back */
 	NR_STAGE_PASS,   /* nothing to do with the cache */
 };
 
@@ -136,7 +138,7 @@ struct nr_cache_figures {
 	nr_count hits, misses;
 	nr_count filled, bypassed, stored;
 	nr_count written_back, jobs, failed_jobs;
-	nr_count store_errors;
+	nr_count store_errors, given_back;
 };
 
 struct nr_cache {
@@ -163,6 +165,10 @@ struct nr_cache {
 	uint32_t becoming;   /* slots that may be dirty soon */
 	uint32_t writing;    /* slots in jobs */
 	uint64_t full_until; /* the store's disk is full: until then only replace */
+	uint32_t smaller;    /* slots to make do with … */
+	uint64_t smaller_until;
+	struct nr_request *giver; /* the background request that gives room back */
+	uint32_t giving;          /* the slot it is at */
 
 	struct nr_cache_map map;
 	struct nr_cache_range *ranges;
@@ -245,15 +251,21 @@ void nr_cache_part_child(struct nr_layer *layer, struct nr_request *req, struct 
 int nr_cache_part_answer(struct nr_layer *layer, struct nr_request *req,
 			 struct nr_cache_part *part);
 void nr_cache_part_forget(struct nr_cache *c, struct nr_cache_part *part);
-/* A store's write failed with ERROR. */
-void nr_cache_store_failed(struct nr_layer *layer, struct nr_worker *worker, int error);
 
 /* All parts of the request are over: forget them. */
 void nr_cache_parts_clear(struct nr_cache *c, struct nr_cache_state_of_request *s);
 /* After PLAN, when no part is under way: wait for what it says. */
 void nr_cache_park(struct nr_layer *layer, struct nr_request *req, enum nr_cache_plan plan);
+
+/* cache-room.c */
+
 /* A slot for BLOCK, READING; NR_NO_SLOT: there is none now. */
 uint32_t nr_cache_take_slot(struct nr_layer *layer, struct nr_worker *worker, uint64_t block);
+/* Give back the room of slots that are LEFT, if there are any. */
+void nr_cache_give_back(struct nr_layer *layer, struct nr_worker *worker);
+void nr_cache_room_child(struct nr_layer *layer, struct nr_request *child);
+/* A store's write failed with ERROR. */
+void nr_cache_store_failed(struct nr_layer *layer, struct nr_worker *worker, int error);
 
 /* cache-read.c */
 void nr_cache_read(struct nr_layer *layer, struct nr_request *req);

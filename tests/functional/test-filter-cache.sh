@@ -85,6 +85,18 @@ for line in 'cache:' '  hits: 32' '  hit_ratio: 5.88%' '  used_bytes: 1.00 MiB';
 	grep -qxF "$line" "$WORK/below.text" || fail "no line '$line': $(cat "$WORK/below.text")"
 done
 
+note "what is thrown out gives its room back"
+allocated() {
+	[ "$(stat -c '%b * %B' "$1" | sed 's/.*/echo $((&))/' | bash)" -le "$2" ]
+}
+start_server --filter=cache memory 16M cache-max-size=8M cache-high-threshold=50 \
+	cache-low-threshold=25 cache-on-read=true cache-file="$DISK/room"
+# Beyond 4M it goes down to 2M, and then comes some more.
+io 'read 0 4M' 'read 4M 1M'
+until_true 30 allocated "$DISK/room" $((3 * MIB)) || fail "it has $(du -k "$DISK/room")"
+io 'read 0 5M'
+stop_server
+
 note "a disk that was changed meanwhile is read anew"
 random_file "$DISK/disk" $((16 * MIB))
 start_server --filter=cache file "$DISK/disk" cache-on-read=true cache-file="$DISK/kept" \

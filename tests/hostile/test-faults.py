@@ -249,6 +249,12 @@ class BadDisk(FaultCase):
         self.check_all(server, [low, high], path)
 
 
+def free_bytes(place):
+    """Of a file system, for anybody."""
+    found = os.statvfs(place)
+    return found.f_bavail * found.f_frsize
+
+
 class Cached(FaultCase):
     """The filter cache, which may lose only what was not flushed."""
 
@@ -304,7 +310,13 @@ class Cached(FaultCase):
         path = self.file(64 * MIB)
         server = self.serve("--filter=cache", "file", path, "cache-max-size=16M",
                             "cache-on-read=true", f"cache-dir={place}")
-        self.work(server, path)
+
+        def room_for_others(_):
+            """There is none for a moment; then the cache makes do with less."""
+            wait_until(lambda: "does not grow" in server.stderr(), "the store to be full")
+            wait_until(lambda: free_bytes(place) > 64 * KIB, "the cache to give room back")
+
+        self.work(server, path, room_for_others)
 
     def test_a_slow_disk_that_fails_now_and_then(self):
         """Writes that fail below reach the next flush; what was written is kept."""

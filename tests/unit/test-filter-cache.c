@@ -607,7 +607,7 @@ static void storm(const char *parameters, bool faults, uint64_t seed)
 }
 
 static const char *const storms[] = {
-	"cache-on-read=true cache-policy=lru",
+	"cache-on-read=true cache-policy=lru cache-high-threshold=60 cache-low-threshold=30",
 	"cache-on-read=true cache-policy=arc cache-dirty-max=10",
 	"cache-on-read=true cache-policy=s3-fifo cache-min-block-size=16k cache-dirty-max=80",
 	"cache=writethrough cache-on-read=true",
