@@ -51,6 +51,13 @@ struct nr_strings {
 #define NR_PARAM_STACK (1u << 7)      /* STRING: words for nr_substack_open */
 #define NR_PARAM_DESCRIPTOR (1u << 8) /* UINT: of a file the server was started with */
 
+/*
+ * STRING: a secret.  Whoever starts the server may write, in its place, "-" to be asked for
+ * it, "+FILE" for the first line of a file, or "-FD" for that of a descriptor.  The layer is
+ * given the secret; it is in memory for secrets (secret.h) and is shown nowhere.
+ */
+#define NR_PARAM_SECRET (1u << 9)
+
 struct nr_param {
 	const char *name; /* [A-Za-z][A-Za-z0-9._-]* ; NULL ends the table */
 	enum nr_param_type type;

@@ -21,6 +21,8 @@
 
 #include "src/stack/params-text.h"
 #include "src/cli/modules.h"
+#include "src/cli/secrets.h"
+#include "nbdring/secret.h"
 #include "src/stack/params.h"
 
 #define SHOWN_MAX 100 /* what a sentence shows of a word */
@@ -117,17 +119,41 @@ static bool has_setting(const struct nr_plan_layer *layer, const char *name)
 	return false;
 }
 
+/* A setting's text is plain memory, or that for secrets. */
+static void free_text(const struct nr_plan_layer *layer, char *text)
+{
+	if (nr_secret_is(layer->type, text))
+		nr_secret_free(text);
+	else
+		free(text);
+}
+
+/* TEXT, or what takes its place if it is a secret's.  NULL: there is no memory. */
+static char *keep_text(const struct nr_plan_layer *layer, char *text)
+{
+	char *value = text + strlen(text) + 1, *kept = text;
+
+	if (nr_secret_is(layer->type, text)) {
+		kept = nr_secret_setting(text, value);
+		explicit_bzero(value, strlen(value));
+		free(text);
+	}
+	return kept;
+}
+
 /* Takes over TEXT, "key=value" with a NUL in the place of the '='. */
 static int add_setting(struct nr_plan_layer *layer, char *text, struct nr_error *error)
 {
 	struct nr_setting *grown =
 		realloc(layer->settings, (layer->setting_count + 1) * sizeof(*grown));
 
-	if (!grown) {
-		free(text);
+	if (grown)
+		layer->settings = grown;
+	text = keep_text(layer, text);
+	if (text && !grown)
+		free_text(layer, text);
+	if (!text || !grown)
 		return nr_error_system(error, -ENOMEM, "%s", layer->type->name);
-	}
-	layer->settings = grown;
 	layer->settings[layer->setting_count++] = (struct nr_setting){
 		.name = text,
 		.value = text + strlen(text) + 1,
@@ -293,7 +319,7 @@ void nr_layers_free(struct nr_plan *plan)
 {
 	for (size_t i = 0; i < plan->layer_count; i++) {
 		for (size_t j = 0; j < plan->layers[i].setting_count; j++)
-			free((void *)plan->layers[i].settings[j].name);
+			free_text(&plan->layers[i], (char *)plan->layers[i].settings[j].name);
 		free(plan->layers[i].settings);
 	}
 	free(plan->layers);

@@ -14,6 +14,7 @@
 #include "src/cli/layers.h"
 #include "src/cli/options.h"
 #include "src/cli/qemu.h"
+#include "src/cli/secrets.h"
 #include "src/cli/serve.h"
 #include "src/cli/words.h"
 #include "src/log/log.h"
@@ -50,6 +51,7 @@ static void log_line(const struct nr_layer *layer, enum nr_layer_log_level level
 static const struct nr_surroundings surroundings = {
 	.parse = nr_words_parse,
 	.forget = nr_words_forget,
+	.fetch = nr_secrets_fetch_within,
 	.stop = stop,
 	.log = log_line,
 };
@@ -63,6 +65,8 @@ static int serve(const struct nr_options *options, struct nr_error *error)
 
 	nr_words_set_catalog(&catalog);
 	err = nr_layers_plan(&plan, &catalog, &options->filters, &options->words, error);
+	if (!err)
+		err = nr_secrets_fetch(&plan, error);
 	if (!err)
 		err = nr_serve(options, &plan, &status, error);
 	nr_layers_free(&plan);

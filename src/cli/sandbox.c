@@ -124,6 +124,10 @@ static int take_setting(struct nr_sandbox *sandbox, const struct nr_plan *plan,
 	if (row->type == NR_PARAM_PATH || row->type == NR_PARAM_PATHS)
 		return take_path(sandbox, row, setting->value, plan->read_only,
 				 again || (later && access(setting->value, F_OK) != 0), error);
+	/* That of a stack within a stack is read when that is opened. */
+	if (depth && row->flags & NR_PARAM_SECRET && setting->value[0] == '+')
+		return nr_sandbox_add(sandbox, setting->value + 1, NR_REACH_READ | NR_REACH_FOLDER,
+				      error);
 	if (row->flags & NR_PARAM_DESCRIPTOR)
 		return take_descriptor(sandbox, row, setting->value, plan->read_only, error);
 	if (row->flags & NR_PARAM_STACK)

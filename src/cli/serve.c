@@ -44,6 +44,7 @@
 #include "src/cli/pump.h"
 #include "src/cli/run.h"
 #include "src/cli/sandbox.h"
+#include "src/cli/secrets.h"
 #include "src/cli/swap.h"
 #include "src/cli/tls.h"
 #include "src/log/log.h"
@@ -164,7 +165,10 @@ static void log_plan(const struct nr_plan *plan)
 		nr_log(NR_LOG_DEBUG, NR_LOG_SERVER, "plan: %s", layer->type->name);
 		for (size_t j = 0; j < layer->setting_count; j++)
 			nr_log(NR_LOG_DEBUG, NR_LOG_SERVER, "plan:   %s=%s",
-			       layer->settings[j].name, layer->settings[j].value);
+			       layer->settings[j].name,
+			       nr_secret_is(layer->type, layer->settings[j].name)
+				       ? "(a secret)"
+				       : layer->settings[j].value);
 	}
 }
 

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "nbdring/checked.h"
+#include "nbdring/secret.h"
 #include "src/stack/params-path.h"
 #include "src/stack/params-text.h"
 
@@ -38,27 +39,40 @@ struct job {
 	struct nr_error *error;
 };
 
-/* Take BLOCK into the instance's memory; frees it and returns NULL when that fails. */
-static void *keep(struct nr_param_memory *memory, void *block)
+static void free_block(const struct nr_param_block *block)
 {
-	void **grown;
+	if (block->secret)
+		nr_secret_free(block->at);
+	else
+		free(block->at);
+}
 
-	if (!block)
+/* Take BLOCK into the instance's memory; frees it and returns NULL when that fails. */
+static void *keep_block(struct nr_param_memory *memory, struct nr_param_block block)
+{
+	struct nr_param_block *grown;
+
+	if (!block.at)
 		return NULL;
 	grown = realloc(memory->block, (memory->count + 1) * sizeof(*grown));
 	if (!grown) {
-		free(block);
+		free_block(&block);
 		return NULL;
 	}
 	memory->block = grown;
 	memory->block[memory->count++] = block;
-	return block;
+	return block.at;
+}
+
+static void *keep(struct nr_param_memory *memory, void *block)
+{
+	return keep_block(memory, (struct nr_param_block){ .at = block });
 }
 
 void nr_param_memory_free(struct nr_param_memory *memory)
 {
 	for (size_t i = 0; i < memory->count; i++)
-		free(memory->block[i]);
+		free_block(&memory->block[i]);
 	free(memory->block);
 	memory->block = NULL;
 	memory->count = 0;
@@ -224,11 +238,26 @@ static int store_choice(const struct job *job, const struct nr_param *row, const
 	return refuse_choice(job, row, value);
 }
 
+static const char *own_secret(const struct job *job, const struct nr_param *row, const char *value)
+{
+	size_t length = strlen(value) + 1;
+	char *text = nr_secret_alloc(length);
+
+	if (text)
+		memcpy(text, value, length);
+	text = keep_block(job->memory, (struct nr_param_block){ .at = text, .secret = true });
+	if (!text)
+		no_memory(job, row);
+	return text;
+}
+
 /* A copy of VALUE that lives as long as the instance, or NULL with the error set. */
 static const char *own_text(const struct job *job, const struct nr_param *row, const char *value)
 {
 	char *text;
 
+	if (row->flags & NR_PARAM_SECRET)
+		return own_secret(job, row, value);
 	if (row->type == NR_PARAM_STRING || row->type == NR_PARAM_LIST) {
 		text = strdup(value);
 	} else if (value[0] == '\0') {
@@ -313,6 +342,10 @@ static int store_row(const struct job *job, const struct nr_param *row)
 	for (size_t i = 0; i < job->count; i++) {
 		if (strcmp(job->settings[i].name, row->name) != 0)
 			continue;
+		if (given && row->flags & NR_PARAM_SECRET)
+			return nr_error_set(job->error, -EINVAL,
+					    "%s: %s is given twice; give it once", job->layer,
+					    row->name);
 		if (given++ && !nr_param_repeats(row))
 			return nr_error_set(job->error, -EINVAL,
 					    "%s: %s is given twice, as %.*s and as %.*s; give it "

@@ -16,7 +16,10 @@
 
 /* Strings that belong to an instance; zero it before the first use. */
 struct nr_param_memory {
-	void **block;
+	struct nr_param_block {
+		void *at;
+		bool secret; /* of nr_secret_alloc */
+	} * block;
 	size_t count;
 };
 

@@ -59,6 +59,8 @@ struct nr_surroundings {
 	int (*parse)(const char *words, struct nr_plan *plan, struct nr_plan_memory **memory,
 		     struct nr_error *error);
 	void (*forget)(struct nr_plan_memory *memory);
+	/* Secrets into a plan made from words, which is about to be opened. */
+	int (*fetch)(struct nr_plan *plan, struct nr_error *error);
 	/* The server shall stop.  Any thread. */
 	void (*stop)(const char *why);
 	/* LAYER's line for the log.  Any thread; may not block. */

@@ -23,6 +23,8 @@ static int make(struct nr_layer *layer, const char *words, make_fn *how, struct 
 	if (!surroundings || !surroundings->parse)
 		return nr_error_set(error, -ENOTSUP, "a stack within a stack is not possible here");
 	err = surroundings->parse(words, &plan, &memory, error);
+	if (!err && surroundings->fetch)
+		err = surroundings->fetch(&plan, error);
 	if (!err)
 		err = how(stack, &plan, layer->export_name, error);
 	surroundings->forget(memory);
