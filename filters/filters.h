@@ -21,6 +21,9 @@ extern const struct nr_layer_type nr_zstd_type; /* with libzstd */
 extern const struct nr_layer_type nr_xz_type;   /* with liblzma */
 extern const struct nr_layer_type nr_lz4_type;  /* with liblz4 and zlib */
 
+/* encryption */
+extern const struct nr_layer_type nr_luks_type; /* with libcryptsetup, json-c and GnuTLS */
+
 /* overlays and memories */
 extern const struct nr_layer_type nr_cow_type;
 extern const struct nr_layer_type nr_readahead_type;

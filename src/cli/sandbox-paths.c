@@ -71,6 +71,7 @@ static const struct {
 static const struct nr_reach always[] = {
 	{ (char *)"/dev/null", NR_REACH_READ | NR_REACH_WRITE },
 	{ (char *)"/dev/urandom", NR_REACH_READ },
+	{ (char *)"/dev/random", NR_REACH_READ }, /* libcryptsetup opens both */
 	{ (char *)"/dev/zero", NR_REACH_READ },
 	{ (char *)"/proc/self", NR_REACH_READ },
 	{ (char *)"/proc/meminfo", NR_REACH_READ },
@@ -80,7 +81,8 @@ static const struct nr_reach always[] = {
 	{ (char *)"/sys/dev/block", NR_REACH_READ },
 	{ (char *)"/etc/localtime", NR_REACH_READ },
 	{ (char *)"/usr/share/zoneinfo", NR_REACH_READ },
-	{ (char *)"/etc/ld.so.cache", NR_REACH_READ }, /* parts of the C library come late */
+	{ (char *)"/etc/ld.so.cache", NR_REACH_READ },     /* parts of the C library come late */
+	{ (char *)"/etc/ssl/openssl.cnf", NR_REACH_READ }, /* by what libcryptsetup is built on */
 	{ (char *)"/lib", NR_REACH_READ },
 	{ (char *)"/lib64", NR_REACH_READ },
 	{ (char *)"/usr/lib", NR_REACH_READ },
