@@ -7,14 +7,18 @@
  */
 #include "filters/xva-sum.h"
 
+#include <assert.h>
 #include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <nettle/sha1.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "filters/xxh64.h"
+#define XXH_STATIC_LINKING_ONLY /* for a state that is a part of ours */
+#include <xxhash.h>
+
 #include "nbdring/checked.h"
 
 static const struct {
@@ -30,8 +34,8 @@ struct decoder {
 	const struct nr_xva_sum *sum;
 	const struct nr_span *span;
 	uint64_t left; /* bytes */
-	struct nr_sha1 sha1;
-	struct nr_xxh64 xxh64;
+	struct sha1_ctx sha1;
+	XXH64_state_t xxh64;
 };
 
 int nr_xva_sums_add(struct nr_xva_sums *sums)
@@ -100,18 +104,19 @@ static void *begin_chunk(const void *context, const struct nr_span *span, int *e
 	d->sum = &sums->sum[span->extra];
 	d->span = span;
 	d->left = span->in_length;
-	nr_sha1_begin(&d->sha1);
-	nr_xxh64_begin(&d->xxh64);
+	sha1_init(&d->sha1);
+	(void)XXH64_reset(&d->xxh64, 0);
 	return d;
 }
 
 static int end_of_chunk(struct decoder *d)
 {
-	uint8_t value[NR_SHA1_BYTES] = { 0 };
-	uint64_t xxh64 = htobe64(nr_xxh64_value(&d->xxh64));
+	uint8_t value[SHA1_DIGEST_SIZE] = { 0 };
+	uint64_t xxh64 = htobe64(XXH64_digest(&d->xxh64));
 
+	static_assert(sizeof(value) == sizeof(d->sum->value), "what is compared");
 	if (d->sum->kind == NR_XVA_SHA1)
-		nr_sha1_value(&d->sha1, value);
+		sha1_digest(&d->sha1, sizeof(value), value);
 	if (d->sum->kind == NR_XVA_XXH64)
 		memcpy(value, &xxh64, sizeof(xxh64));
 	if (memcmp(value, d->sum->value, sizeof(value)) == 0)
@@ -133,9 +138,9 @@ static int step_chunk(void *decoder, struct nr_codec_io *io)
 	if (length > 0)
 		memcpy(io->out, io->in, length);
 	if (d->sum->kind == NR_XVA_SHA1)
-		nr_sha1_add(&d->sha1, io->in, length);
+		sha1_update(&d->sha1, length, io->in);
 	if (d->sum->kind == NR_XVA_XXH64)
-		nr_xxh64_add(&d->xxh64, io->in, length);
+		(void)XXH64_update(&d->xxh64, io->in, length);
 	io->in += length;
 	io->in_left -= length;
 	io->out += length;

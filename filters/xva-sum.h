@@ -7,14 +7,13 @@
 #define FILTERS_XVA_SUM_H
 
 #include "filters/blocks.h"
-#include "filters/sha1.h"
 
 enum nr_xva_sum_kind { NR_XVA_NO_SUM, NR_XVA_SHA1, NR_XVA_XXH64, NR_XVA_SUM_KINDS };
 
 /* Of a chunk. */
 struct nr_xva_sum {
-	uint8_t kind; /* enum nr_xva_sum_kind */
-	uint8_t value[NR_SHA1_BYTES];
+	uint8_t kind;      /* enum nr_xva_sum_kind */
+	uint8_t value[20]; /* the longest; shorter ones end in zeroes */
 };
 
 /* All zeroes is an empty one. */

@@ -21,10 +21,12 @@
 #include <string.h>
 #include <zstd.h>
 
+#define XXH_STATIC_LINKING_ONLY /* for a state that is a part of ours */
+#include <xxhash.h>
+
 #include "filters/blocks.h"
 #include "filters/filters.h"
 #include "filters/peek.h"
-#include "filters/xxh64.h"
 #include "nbdring/checked.h"
 
 #define WINDOW_LOG_MAX 28 /* a decoder takes as much memory: 256 MiB; zstd --ultra has 27 */
@@ -52,7 +54,7 @@ struct decoder {
 	ZSTD_DCtx *zstd;
 	const struct nr_span *span;
 	const struct zstd *filter;
-	struct nr_xxh64 sum; /* if the span has one */
+	XXH64_state_t sum; /* if the span has one */
 };
 
 static const char *const times[] = { "read", "open", NULL };
@@ -118,7 +120,7 @@ static void *begin_frame(const void *context, const struct nr_span *span, int *e
 	(void)ZSTD_DCtx_setParameter(d->zstd, ZSTD_d_windowLogMax, WINDOW_LOG_MAX);
 	d->span = span;
 	d->filter = z;
-	nr_xxh64_begin(&d->sum);
+	(void)XXH64_reset(&d->sum, 0);
 	return d;
 }
 
@@ -134,7 +136,7 @@ static void end_frame(void *decoder)
 static int end_of_frame(const struct decoder *d)
 {
 	if (!(d->span->extra & HAS_SUM) ||
-	    (uint32_t)nr_xxh64_value(&d->sum) == (uint32_t)d->span->extra)
+	    (uint32_t)XXH64_digest(&d->sum) == (uint32_t)d->span->extra)
 		return NR_CODEC_END;
 	/* Clients try again. */
 	if (d->filter->layer && atomic_exchange(d->filter->said, d->span->in) != d->span->in)
@@ -153,7 +155,7 @@ static int step_frame(void *decoder, struct nr_codec_io *io)
 	size_t ret = ZSTD_decompressStream(d->zstd, &out, &in);
 
 	if (d->span->extra & HAS_SUM)
-		nr_xxh64_add(&d->sum, io->out, out.pos);
+		(void)XXH64_update(&d->sum, io->out, out.pos);
 	io->in += in.pos;
 	io->in_left -= in.pos;
 	io->out += out.pos;
