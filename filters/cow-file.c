@@ -14,7 +14,7 @@
 #define WORDS_AT 32u
 #define CRC_AT 16u
 
-static const struct nr_store_kind kind = {
+const struct nr_store_kind nr_cow_kind = {
 	.magic = { 'n', 'b', 'd', 'r', '-', 'c', 'o', 'w' },
 	.version = 1,
 	.name = "an overlay of the filter cow",
@@ -41,7 +41,7 @@ void nr_cow_head_write(const struct nr_cow_head *head, uint8_t *bytes)
 	nr_store_put_u64(bytes + 32, head->data);
 	nr_store_put_u32(bytes + 40, head->block);
 	nr_store_put_u32(bytes + 44, head->clean);
-	nr_store_seal(&kind, bytes);
+	nr_store_seal(&nr_cow_kind, bytes);
 }
 
 /* What follows from size and block is as it has to be. */
@@ -59,7 +59,7 @@ static bool is_consistent(const struct nr_cow_head *head)
 int nr_cow_head_read(struct nr_cow_head *head, const uint8_t *bytes, uint64_t length,
 		     const char *shown, struct nr_error *error)
 {
-	int err = nr_store_check(&kind, bytes, shown, error);
+	int err = nr_store_check(&nr_cow_kind, bytes, shown, error);
 	uint32_t clean = nr_store_get_u32(bytes + 44);
 	uint64_t needed;
 

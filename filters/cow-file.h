@@ -30,6 +30,8 @@ struct nr_cow_head {
 	bool clean;
 };
 
+extern const struct nr_store_kind nr_cow_kind;
+
 /* What HEAD has to say of a disk of SIZE bytes in blocks of BLOCK. */
 void nr_cow_head_fill(struct nr_cow_head *head, uint64_t size, uint32_t block);
 void nr_cow_head_write(const struct nr_cow_head *head, uint8_t *bytes);

@@ -83,10 +83,17 @@ static int make(struct nr_layer *layer, struct nr_error *error)
 				    c->path, c->block);
 	nr_cow_head_fill(&c->head, c->size, c->block);
 	length = c->head.data + nr_round_down(c->size + c->block - 1, c->block);
-	if (length > NR_SIZE_MAX || ftruncate(c->fd, (off_t)length) < 0)
-		err = length > NR_SIZE_MAX ? -EFBIG : -errno;
+	if (length > NR_SIZE_MAX)
+		err = -EFBIG;
+	if (!err)
+		err = nr_store_begin(&nr_cow_kind, c->fd);
+	if (!err && ftruncate(c->fd, (off_t)length) < 0)
+		err = -errno;
 	if (!err)
 		err = reserve_map(c);
+	/* Its length before the head that speaks of it. */
+	if (!err && fdatasync(c->fd) < 0)
+		err = -errno;
 	if (!err)
 		err = write_head(c, false);
 	if (!err)
@@ -187,7 +194,8 @@ static int fits(const struct nr_layer *layer, struct nr_error *error)
 	return 0;
 }
 
-static int read_head(struct nr_layer *layer, uint64_t length, struct nr_error *error)
+/* *NEW: there is nothing in it yet. */
+static int read_head(struct nr_layer *layer, uint64_t length, bool *new, struct nr_error *error)
 {
 	struct cow *c = layer->instance;
 	uint8_t bytes[NR_STORE_HEAD_BYTES] = { 0 };
@@ -196,6 +204,9 @@ static int read_head(struct nr_layer *layer, uint64_t length, struct nr_error *e
 
 	if (err)
 		return nr_error_system(error, err, "%s", c->path);
+	*new = nr_store_is_unfinished(&nr_cow_kind, bytes, length);
+	if (*new)
+		return 0;
 	err = nr_cow_head_read(&c->head, bytes, length, c->path, error);
 	return err ? err : fits(layer, error);
 }
@@ -224,14 +235,15 @@ static int open_file(struct nr_layer *layer, struct nr_error *error)
 	struct cow *c = layer->instance;
 	char words[64];
 	uint64_t length;
-	bool new;
+	bool new = false;
 	int err;
 
 	c->fd = nr_store_open(c->path, layer->read_only, &length, error);
 	if (c->fd < 0)
 		return c->fd;
-	new = length == 0;
-	err = new ? make(layer, error) : read_head(layer, length, error);
+	err = read_head(layer, length, &new, error);
+	if (!err && new)
+		err = make(layer, error);
 	if (err)
 		return err;
 	c->block = c->head.block;

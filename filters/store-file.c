@@ -131,6 +131,29 @@ int nr_store_open(const char *path, bool read_only, uint64_t *size, struct nr_er
 	return fd;
 }
 
+int nr_store_begin(const struct nr_store_kind *kind, int fd)
+{
+	uint8_t head[NR_STORE_HEAD_BYTES] = { 0 };
+	int err;
+
+	nr_store_seal(kind, head);
+	err = nr_store_write(fd, 0, head, sizeof(head));
+	return err ? err : fdatasync(fd) < 0 ? -errno : 0;
+}
+
+static bool is_zero(const uint8_t *p, size_t length)
+{
+	return p[0] == 0 && memcmp(p, p + 1, length - 1) == 0;
+}
+
+bool nr_store_is_unfinished(const struct nr_store_kind *kind, const uint8_t *head, uint64_t length)
+{
+	if (length <= NR_STORE_HEAD_BYTES && is_zero(head, NR_STORE_HEAD_BYTES))
+		return true;
+	return nr_store_check(kind, head, "", NULL) == 0 &&
+	       is_zero(head + NR_STORE_HEAD_OWN, NR_STORE_HEAD_BYTES - NR_STORE_HEAD_OWN);
+}
+
 int nr_store_read(int fd, uint64_t offset, void *data, size_t length)
 {
 	for (size_t done = 0; done < length;) {

@@ -53,6 +53,16 @@ int nr_store_check(const struct nr_store_kind *kind, const uint8_t *head, const 
  */
 int nr_store_open(const char *path, bool read_only, uint64_t *size, struct nr_error *error);
 
+/*
+ * A file is made in steps, and the power may go between them.  First comes a head with
+ * nothing in it, stable, which nr_store_is_unfinished knows from everything else that a
+ * file may hold: what has it, or is no longer than it and has nothing but zeroes, is
+ * made anew.  0 or negative errno; may block.
+ */
+int nr_store_begin(const struct nr_store_kind *kind, int fd);
+/* HEAD is what FD begins with, with zeroes behind its end if that comes earlier. */
+bool nr_store_is_unfinished(const struct nr_store_kind *kind, const uint8_t *head, uint64_t length);
+
 /* All LENGTH bytes at OFFSET of FD; 0 or negative errno (-EIO: the file ends before). */
 int nr_store_read(int fd, uint64_t offset, void *data, size_t length);
 int nr_store_write(int fd, uint64_t offset, const void *data, size_t length);

@@ -117,6 +117,34 @@ serve
 qemu-img compare -f raw -F raw "$WORK/before" "$URI"
 stop_server
 
+truncate -s 3000000 "$DISK/zeroes"
+wrong "is not an overlay" -- "$DISK/zeroes"
+
+note "what a power cut left of a file that was being made is made anew"
+truncate -s 4096 "$DISK/begun"
+cp "$DISK/begun" "$DISK/begun-head"
+"$PYTHON" - "$DISK/begun-head" <<'EOT'
+import struct, sys
+head = bytearray(4096)
+head[0:12] = b'nbdr-cow' + struct.pack('<I', 1)
+crc = 0xffffffff
+for byte in head:
+    crc ^= byte
+    for _ in range(8):
+        crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+head[12:16] = struct.pack('<I', crc ^ 0xffffffff)
+open(sys.argv[1], 'wb').write(head)
+EOT
+for begun in "$DISK/begun" "$DISK/begun-head"; do
+	start_server --filter=cow file "$DISK/base" cow-file="$begun"
+	qemu-img compare -f raw -F raw "$DISK/base" "$URI"
+	qemu-io -f raw -c 'write -P 7 0 65536' "$URI" >/dev/null
+	stop_server
+	start_server --filter=cow file "$DISK/base" cow-file="$begun"
+	qemu-io -f raw -r -c 'read -P 7 0 65536' "$URI" >/dev/null
+	stop_server
+done
+
 note "killed at any moment, and all that was flushed is there"
 rm "$OVERLAY"
 cat >"$WORK/cells.py" <<'EOT'
