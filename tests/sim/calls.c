@@ -15,6 +15,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
@@ -29,16 +30,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/sim/disk.h"
+#include "tests/sim/calls.h"
+#include "tests/sim/files.h"
 #include "tests/sim/sockets.h"
 
-/* A system call that goes to __wrap_NAME, and the C library's own. */
-#define WRAPPED(type, name, ...)         \
-	type __wrap_##name(__VA_ARGS__); \
-	type __real_##name(__VA_ARGS__); \
-	type __wrap_##name(__VA_ARGS__)
-
-static int64_t answer(int64_t result)
+int64_t sim_answer(int64_t result)
 {
 	if (result >= 0)
 		return result;
@@ -46,14 +42,48 @@ static int64_t answer(int64_t result)
 	return -1;
 }
 
-/* What the folder of disks is open as. */
-static char folder;
-
-static struct sim_disk *disk_of(int fd)
+struct sim_disk *sim_disk_of(int fd)
 {
 	enum sim_fd_kind kind = sim_fd_kind(fd);
 
 	return kind == SIM_FD_DISK || kind == SIM_FD_PATH ? sim_fd_object(fd) : NULL;
+}
+
+/* ---- locks ------------------------------------------------------------- */
+
+#define LOCKED (1 << 30) /* among the flags of a descriptor: it has a share in a lock */
+
+static void unlock(int fd)
+{
+	struct sim_disk *disk = sim_fd_object(fd);
+
+	if (*sim_fd_flags(fd) & LOCKED)
+		disk->lockers--;
+}
+
+int sim_fd_lock(int fd)
+{
+	struct sim_disk *disk = sim_fd_object(fd);
+
+	if (*sim_fd_flags(fd) & LOCKED)
+		return 0;
+	if (disk->lockers)
+		return -EAGAIN;
+	*sim_fd_flags(fd) |= LOCKED;
+	disk->lockers = 1;
+	return 0;
+}
+
+/* A copy has the flags, and its share of the lock. */
+static int duplicate(int fd)
+{
+	struct sim_disk *disk = sim_fd_object(fd);
+	int copy = sim_fd_new(sim_fd_kind(fd), disk);
+
+	*sim_fd_flags(copy) = *sim_fd_flags(fd);
+	if (*sim_fd_flags(fd) & LOCKED)
+		disk->lockers++;
+	return copy;
 }
 
 /* ---- sockets, and all descriptors -------------------------------------- */
@@ -66,6 +96,9 @@ WRAPPED(int, close, int fd)
 			sim_fail("descriptor %d is closed and was not open", fd);
 		return __real_close(fd);
 	case SIM_FD_DISK:
+		unlock(fd);
+		sim_fd_free(fd);
+		return 0;
 	case SIM_FD_PATH:
 	case SIM_FD_FOLDER:
 		sim_fd_free(fd);
@@ -113,26 +146,37 @@ WRAPPED(int, clock_gettime, clockid_t clock, struct timespec *now)
 
 /* ---- opening files ----------------------------------------------------- */
 
-static int open_disk(struct sim_disk *disk, int flags)
-{
-	int fd = sim_fd_new(flags & O_PATH ? SIM_FD_PATH : SIM_FD_DISK, disk);
-
-	*sim_fd_flags(fd) = flags & (O_ACCMODE | O_DIRECT);
-	return fd;
-}
-
 WRAPPED(int, openat64, int directory, const char *path, int flags, ...)
 {
-	struct sim_disk *disk = sim_disk_named(path);
+	int fd = sim_files_open(path, flags);
 
-	if (disk)
-		return open_disk(disk, flags);
-	return __real_openat64(directory, path, flags, 0);
+	if (fd == SIM_NOT_OURS)
+		return __real_openat64(directory, path, flags, 0);
+	return (int)sim_answer(fd);
 }
 
 WRAPPED(int, openat, int directory, const char *path, int flags, ...)
 {
 	return __wrap_openat64(directory, path, flags);
+}
+
+WRAPPED(int, open64, const char *path, int flags, ...)
+{
+	int fd = sim_files_open(path, flags);
+	va_list args;
+	mode_t mode;
+
+	va_start(args, flags);
+	mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
+	va_end(args);
+	if (fd == SIM_NOT_OURS)
+		return __real_open64(path, flags, mode);
+	return (int)sim_answer(fd);
+}
+
+WRAPPED(int, open, const char *path, int flags, ...)
+{
+	return __wrap_open64(path, flags, 0);
 }
 
 /* openat2, by which names from clients are opened. */
@@ -147,9 +191,11 @@ WRAPPED(long, syscall, long number, ...)
 	va_end(args);
 	if (number == SYS_openat2 && sim_fd_kind((int)argument[0]) == SIM_FD_FOLDER) {
 		const struct open_how *how = (const struct open_how *)argument[2];
-		struct sim_disk *disk = sim_disk_named((const char *)argument[1]);
+		const char *name = (const char *)argument[1];
+		char path[sizeof(SIM_FOLDER "/") + NAME_MAX];
 
-		return disk ? open_disk(disk, (int)how->flags) : answer(-ENOENT);
+		snprintf(path, sizeof(path), SIM_FOLDER "/%s", name);
+		return sim_answer(sim_files_open(path, (int)how->flags));
 	}
 	return __real_syscall(number, argument[0], argument[1], argument[2], argument[3],
 			      argument[4], argument[5]);
@@ -163,18 +209,6 @@ static struct {
 	unsigned next;
 	struct dirent entry;
 } reading;
-
-WRAPPED(int, open64, const char *path, int flags, ...)
-{
-	if (strcmp(path, SIM_FOLDER) == 0)
-		return sim_fd_new(SIM_FD_FOLDER, &folder);
-	return __real_open64(path, flags, 0);
-}
-
-WRAPPED(int, open, const char *path, int flags, ...)
-{
-	return __wrap_open64(path, flags);
-}
 
 WRAPPED(DIR *, fdopendir, int fd)
 {
@@ -221,27 +255,35 @@ WRAPPED(int, closedir, DIR *dir)
 WRAPPED(int, fcntl64, int fd, int command, ...)
 {
 	va_list args;
-	int value;
+	long value;
 
 	va_start(args, command);
-	value = va_arg(args, int);
+	value = va_arg(args, long); /* a number or a pointer */
 	va_end(args);
 	if (sim_fd_kind(fd) == SIM_FD_NONE)
 		return __real_fcntl64(fd, command, value);
-	if (command == F_GETFL)
-		return *sim_fd_flags(fd);
-	assert(command == F_SETFL);
-	*sim_fd_flags(fd) = value;
-	return 0;
+	switch (command) {
+	case F_GETFL:
+		return *sim_fd_flags(fd) & ~LOCKED;
+	case F_SETFL:
+		*sim_fd_flags(fd) = (int)value | (*sim_fd_flags(fd) & LOCKED);
+		return 0;
+	case F_DUPFD_CLOEXEC:
+		return duplicate(fd);
+	case F_OFD_SETLK:
+		return (int)sim_answer(sim_fd_lock(fd));
+	default:
+		sim_fail("fcntl %d on a file", command);
+	}
 }
 
 WRAPPED(int, fcntl, int fd, int command, ...)
 {
 	va_list args;
-	int value;
+	long value;
 
 	va_start(args, command);
-	value = va_arg(args, int);
+	value = va_arg(args, long);
 	va_end(args);
 	return __wrap_fcntl64(fd, command, value);
 }
@@ -250,7 +292,7 @@ WRAPPED(int, fcntl, int fd, int command, ...)
 
 WRAPPED(int, fstat, int fd, struct stat *st)
 {
-	const struct sim_disk *disk = disk_of(fd);
+	const struct sim_disk *disk = sim_disk_of(fd);
 
 	if (!disk)
 		return __real_fstat(fd, st);
@@ -271,7 +313,7 @@ int __wrap_fstat64(int fd, struct stat *st)
 
 WRAPPED(int, fstatfs, int fd, struct statfs *fs)
 {
-	const struct sim_disk *disk = disk_of(fd);
+	const struct sim_disk *disk = sim_disk_of(fd);
 
 	if (!disk)
 		return __real_fstatfs(fd, fs);
@@ -290,7 +332,7 @@ int __wrap_fstatfs64(int fd, struct statfs *fs)
 WRAPPED(int, statx, int fd, const char *restrict path, int flags, unsigned mask,
 	struct statx *restrict stx)
 {
-	const struct sim_disk *disk = disk_of(fd);
+	const struct sim_disk *disk = sim_disk_of(fd);
 
 	if (!disk)
 		return __real_statx(fd, path, flags, mask, stx);
@@ -321,15 +363,15 @@ static int device_control(struct sim_disk *disk, unsigned long request, void *ar
 		*(int *)argument = 0;
 		return 0;
 	case BLKDISCARD:
-		return (int)answer(sim_disk_discard_now(disk, range[0], range[1]));
+		return (int)sim_answer(sim_disk_discard_now(disk, range[0], range[1]));
 	default:
-		return (int)answer(-ENOTTY);
+		return (int)sim_answer(-ENOTTY);
 	}
 }
 
 WRAPPED(int, ioctl, int fd, unsigned long request, ...)
 {
-	struct sim_disk *disk = disk_of(fd);
+	struct sim_disk *disk = sim_disk_of(fd);
 	va_list args;
 	void *argument;
 
@@ -345,13 +387,13 @@ WRAPPED(int, ioctl, int fd, unsigned long request, ...)
 
 WRAPPED(off_t, lseek, int fd, off_t offset, int whence)
 {
-	const struct sim_disk *disk = disk_of(fd);
+	const struct sim_disk *disk = sim_disk_of(fd);
 
 	if (!disk)
 		return __real_lseek(fd, offset, whence);
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)
-		return (off_t)answer(-EINVAL);
-	return (off_t)answer(sim_disk_seek(disk, (uint64_t)offset, whence == SEEK_DATA));
+		return (off_t)sim_answer(-EINVAL);
+	return (off_t)sim_answer(sim_disk_seek(disk, (uint64_t)offset, whence == SEEK_DATA));
 }
 
 off_t __wrap_lseek64(int fd, off_t offset, int whence);
@@ -368,7 +410,7 @@ static ssize_t transfer_now(struct sim_disk *disk, const struct iovec *vector, i
 	ssize_t total = 0;
 
 	if (sim_one_in(sim_faults.interrupted))
-		return (ssize_t)answer(-EINTR);
+		return (ssize_t)sim_answer(-EINTR);
 	if (sim_one_in(sim_faults.short_transfer))
 		most = sim_between(1, 8192);
 	for (int i = 0; i < count && most; i++) {
@@ -377,7 +419,7 @@ static ssize_t transfer_now(struct sim_disk *disk, const struct iovec *vector, i
 				     : sim_disk_read_now(disk, vector[i].iov_base, part, offset);
 
 		if (done < 0)
-			return total ? total : (ssize_t)answer(done);
+			return total ? total : (ssize_t)sim_answer(done);
 		total += (ssize_t)done;
 		most -= (uint64_t)done;
 		offset += (uint64_t)done;
@@ -389,7 +431,7 @@ static ssize_t transfer_now(struct sim_disk *disk, const struct iovec *vector, i
 
 WRAPPED(ssize_t, preadv64, int fd, const struct iovec *vector, int count, off_t offset)
 {
-	struct sim_disk *disk = disk_of(fd);
+	struct sim_disk *disk = sim_disk_of(fd);
 
 	if (!disk)
 		return __real_preadv64(fd, vector, count, offset);
@@ -398,7 +440,7 @@ WRAPPED(ssize_t, preadv64, int fd, const struct iovec *vector, int count, off_t 
 
 WRAPPED(ssize_t, pwritev64, int fd, const struct iovec *vector, int count, off_t offset)
 {
-	struct sim_disk *disk = disk_of(fd);
+	struct sim_disk *disk = sim_disk_of(fd);
 
 	if (!disk)
 		return __real_pwritev64(fd, vector, count, offset);
@@ -408,18 +450,18 @@ WRAPPED(ssize_t, pwritev64, int fd, const struct iovec *vector, int count, off_t
 /* Only to find out whether a flag is known. */
 WRAPPED(ssize_t, preadv64v2, int fd, const struct iovec *vector, int count, off_t offset, int flags)
 {
-	struct sim_disk *disk = disk_of(fd);
+	struct sim_disk *disk = sim_disk_of(fd);
 
 	if (!disk)
 		return __real_preadv64v2(fd, vector, count, offset, flags);
 	if (flags && !disk->knows_dontcache)
-		return (ssize_t)answer(-EOPNOTSUPP);
+		return (ssize_t)sim_answer(-EOPNOTSUPP);
 	return sim_disk_read_now(disk, vector[0].iov_base, vector[0].iov_len, (uint64_t)offset);
 }
 
 WRAPPED(int, posix_fadvise, int fd, off_t offset, off_t length, int advice)
 {
-	return disk_of(fd) ? 0 : __real_posix_fadvise(fd, offset, length, advice);
+	return sim_disk_of(fd) ? 0 : __real_posix_fadvise(fd, offset, length, advice);
 }
 
 int __wrap_posix_fadvise64(int fd, off_t offset, off_t length, int advice);

@@ -7,6 +7,8 @@
  *   cancel   bytes that were received when the receive was cancelled are dropped
  *   fua      a write with FUA is answered before it is stable
  *   place    two blocks of a long read have changed places
+ *   map      now and then a flush of an overlay leaves out what its map has to say
+ *   lock     filters that hold a range of the disk do not wait for each other
  *
  * They are planted where the server's parts call each other (--wrap), so that the
  * product's code has no trace of them.
@@ -20,6 +22,8 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "filters/cow-map.h"
+#include "filters/rangelock.h"
 #include "nbdring/request.h"
 #include "ring/ring.h"
 #include "tests/sim/world.h"
@@ -27,11 +31,12 @@
 #define RECEIVES_MAX 64u
 #define LONG_READ 65536u
 
-static enum { NONE, FLUSH, BUFFER, CANCEL, FUA, PLACE } planted;
+static enum { NONE, FLUSH, BUFFER, CANCEL, FUA, PLACE, MAP, LOCK } planted;
 
 bool sim_canary_choose(const char *name)
 {
-	static const char *const names[] = { "none", "flush", "buffer", "cancel", "fua", "place" };
+	static const char *const names[] = { "none", "flush", "buffer", "cancel",
+					     "fua",  "place", "map",    "lock" };
 
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcmp(name, names[i]) == 0) {
@@ -62,6 +67,34 @@ void __wrap_nr_completion_set_rw_flags(struct nr_completion *c, uint32_t rwf);
 void __wrap_nr_completion_set_rw_flags(struct nr_completion *c, uint32_t rwf)
 {
 	__real_nr_completion_set_rw_flags(c, planted == FUA ? rwf & ~(uint32_t)RWF_DSYNC : rwf);
+}
+
+/* ---- map --------------------------------------------------------------- */
+
+struct nr_cow_page *__real_nr_cow_map_take_changed(struct nr_cow_map *map);
+struct nr_cow_page *__wrap_nr_cow_map_take_changed(struct nr_cow_map *map);
+struct nr_cow_page *__wrap_nr_cow_map_take_changed(struct nr_cow_map *map)
+{
+	struct nr_cow_page *pages = __real_nr_cow_map_take_changed(map);
+
+	return planted == MAP && sim_one_in(4) ? NULL : pages;
+}
+
+/* ---- lock -------------------------------------------------------------- */
+
+bool __real_nr_rangelock_take(struct nr_rangelock *lock, struct nr_range_ticket *ticket);
+bool __wrap_nr_rangelock_take(struct nr_rangelock *lock, struct nr_range_ticket *ticket);
+bool __wrap_nr_rangelock_take(struct nr_rangelock *lock, struct nr_range_ticket *ticket)
+{
+	return planted == LOCK || __real_nr_rangelock_take(lock, ticket);
+}
+
+void __real_nr_rangelock_give(struct nr_rangelock *lock, struct nr_range_ticket *ticket);
+void __wrap_nr_rangelock_give(struct nr_rangelock *lock, struct nr_range_ticket *ticket);
+void __wrap_nr_rangelock_give(struct nr_rangelock *lock, struct nr_range_ticket *ticket)
+{
+	if (planted != LOCK)
+		__real_nr_rangelock_give(lock, ticket);
 }
 
 /* ---- buffer ------------------------------------------------------------ */

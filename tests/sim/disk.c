@@ -11,11 +11,11 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
 
+#include "nbdring/checked.h"
 #include "tests/sim/sockets.h"
 
 #define BLOCK 4096u /* of the file system */
@@ -26,14 +26,7 @@ struct sim_record {
 	uint8_t data[];
 };
 
-static struct sim_disk *named[SIM_DISKS_MAX];
-
 /* ---- what is there ----------------------------------------------------- */
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
 
 /* The sectors that [OFFSET, OFFSET + LENGTH) touches were changed. */
 static struct sim_record *remember(struct sim_disk *disk, uint64_t offset, uint64_t length)
@@ -80,6 +73,8 @@ static void settle(struct sim_disk *disk, uint64_t number, bool stable)
 	}
 	if (!disk->first)
 		disk->tail = &disk->first;
+	if (stable)
+		disk->stable_size = disk->size;
 }
 
 static void set_allocated(struct sim_disk *disk, uint64_t offset, uint64_t length, bool whole,
@@ -101,17 +96,52 @@ static bool inside(const struct sim_disk *disk, uint64_t offset, uint64_t length
 
 /* ---- making ------------------------------------------------------------ */
 
+/* MEMORY of BEFORE bytes with AFTER bytes, the new ones zero. */
+static void *stretch(void *memory, uint64_t before, uint64_t after)
+{
+	void *longer = realloc(memory, after);
+
+	assert(longer);
+	memset((uint8_t *)longer + before, 0, after - before);
+	return longer;
+}
+
+/* Let there be room for SIZE bytes. */
+static void make_room(struct sim_disk *disk, uint64_t size)
+{
+	uint64_t before = disk->room, after = (size / BLOCK + 1) * BLOCK;
+	uint64_t each = sizeof(*disk->stable_since);
+
+	if (after <= before)
+		return;
+	disk->room = after;
+	disk->current = stretch(disk->current, before, after);
+	disk->stable = stretch(disk->stable, before, after);
+	disk->stable_since =
+		stretch(disk->stable_since, before / SIM_SECTOR * each, after / SIM_SECTOR * each);
+	disk->allocated = stretch(disk->allocated, before / BLOCK, after / BLOCK);
+}
+
 static struct sim_disk *blank(uint64_t size)
 {
 	struct sim_disk *disk = sim_alloc(sizeof(*disk));
 
-	assert(size % SIM_SECTOR == 0);
-	disk->size = size;
-	disk->current = sim_alloc(size);
-	disk->stable = sim_alloc(size);
-	disk->stable_since = sim_alloc(size / SIM_SECTOR * sizeof(*disk->stable_since));
-	disk->allocated = sim_alloc(size / BLOCK + 1);
+	make_room(disk, size);
+	disk->size = disk->stable_size = size;
 	disk->tail = &disk->first;
+	return disk;
+}
+
+struct sim_disk *sim_disk_new_file(void)
+{
+	struct sim_disk *disk = blank(0);
+
+	disk->grows = true;
+	disk->sector = sim_one_in(3) ? 4096 : 512;
+	disk->knows_dontcache = sim_one_in(2);
+	disk->no_allocate = sim_one_in(6);
+	disk->forgets_failed = sim_one_in(2);
+	disk->in_order = sim_one_in(4);
 	return disk;
 }
 
@@ -144,23 +174,12 @@ void sim_disk_free(struct sim_disk *disk)
 	free(disk);
 }
 
-void sim_disk_name(struct sim_disk *disk, unsigned number)
+void sim_disk_fill(struct sim_disk *disk, uint64_t offset, const void *data, uint64_t length)
 {
-	assert(number < SIM_DISKS_MAX);
-	named[number] = disk;
-}
-
-struct sim_disk *sim_disk_named(const char *path)
-{
-	size_t folder = sizeof(SIM_FOLDER "/") - 1;
-	unsigned number;
-	char end;
-
-	if (strncmp(path, SIM_FOLDER "/", folder) == 0)
-		path += folder;
-	if (sscanf(path, SIM_DISK_NAME "%c", &number, &end) != 1 || number >= SIM_DISKS_MAX)
-		return NULL;
-	return named[number];
+	assert(inside(disk, offset, length));
+	memcpy(disk->current + offset, data, length);
+	memcpy(disk->stable + offset, data, length);
+	set_allocated(disk, offset, length, false, true);
 }
 
 /* ---- the power --------------------------------------------------------- */
@@ -175,19 +194,17 @@ static void tear(const struct sim_op *op, struct sim_disk *after)
 	offset = op->c->offset + op->c->progress + op->moved;
 	end = offset + sim_op_left(op);
 	for (uint64_t at = offset; at < end;) {
-		uint64_t part = least(SIM_SECTOR - at % SIM_SECTOR, end - at);
+		uint64_t part = nr_min(SIM_SECTOR - at % SIM_SECTOR, end - at);
 
-		if (at + part <= after->size && sim_one_in(2))
+		if (at + part <= after->room && sim_one_in(2))
 			sim_op_peek(op, op->moved + at - offset, after->stable + at, part);
 		at += part;
 	}
 }
 
-struct sim_disk *sim_disk_power_cut(struct sim_disk *disk)
+/* What AFTER, which is to be found when the power is back, has of DISK's contents. */
+static void keep_some(struct sim_disk *disk, struct sim_disk *after)
 {
-	struct sim_disk *after = blank(disk->size);
-	uint8_t *stable = after->stable, *current = after->current, *allocated = after->allocated;
-	uint64_t *since = after->stable_since;
 	uint64_t survivors = disk->in_order ? sim_between(0, disk->records) : UINT64_MAX;
 	unsigned lost = (unsigned)sim_between(0, 4);
 
@@ -195,36 +212,60 @@ struct sim_disk *sim_disk_power_cut(struct sim_disk *disk)
 		for (uint64_t i = 0; i < r->count; i++)
 			if (r->number <= survivors && sim_below(4) >= lost)
 				keep_sector(disk, r, i);
-	memcpy(stable, disk->stable, disk->size);
+	memcpy(after->stable, disk->stable, disk->room);
 	if (!disk->dead)
 		for (const struct sim_op *op = disk->writing; op; op = op->sibling)
 			tear(op, after);
+	/* Its length is that of the last flush, or the newer one. */
+	if (disk->size != disk->stable_size)
+		after->size = sim_one_in(2) ? disk->size : disk->stable_size;
+	memset(after->stable + after->size, 0, disk->room - after->size);
+	memcpy(after->current, after->stable, disk->room);
+	memset(after->allocated, 1, disk->room / BLOCK);
+}
+
+struct sim_disk *sim_disk_power_cut(struct sim_disk *disk)
+{
+	struct sim_disk *after = blank(disk->room - BLOCK);
+	struct sim_disk memory = *after;
+
 	*after = *disk;
-	after->stable = stable;
-	after->current = current;
-	after->allocated = allocated;
-	after->stable_since = since;
+	after->stable = memory.stable;
+	after->current = memory.current;
+	after->allocated = memory.allocated;
+	after->stable_since = memory.stable_since;
 	after->first = NULL;
 	after->tail = &after->first;
 	after->records = 0;
 	after->writing = NULL;
+	after->lockers = 0;
 	after->dead = false;
-	memcpy(current, stable, disk->size);
-	memset(allocated, 1, disk->size / BLOCK + 1);
+	keep_some(disk, after);
+	after->stable_size = after->size;
 	disk->dead = true;
 	return after;
 }
 
 /* ---- effects ----------------------------------------------------------- */
 
-static int check_space(const struct sim_disk *disk, uint64_t offset, uint64_t length)
+/* Make room for a write of LENGTH bytes at OFFSET. */
+static int check_space(struct sim_disk *disk, uint64_t offset, uint64_t length)
 {
-	if (!inside(disk, offset, length))
+	uint64_t end;
+
+	if (!inside(disk, offset, length) && !disk->grows)
 		return disk->block_device ? -ENOSPC : -EFBIG;
-	return sim_one_in(sim_faults.no_space) ? -ENOSPC : 0;
+	if (sim_one_in(sim_faults.no_space))
+		return -ENOSPC;
+	if (__builtin_add_overflow(offset, length, &end) || end > SIM_FILE_MAX)
+		return -EFBIG;
+	make_room(disk, end);
+	/* Whoever goes on without power is to notice nothing. */
+	disk->size = nr_max(disk->size, end);
+	return 0;
 }
 
-static int64_t zero_range(struct sim_disk *disk, uint64_t offset, uint64_t length)
+static int zero_range(struct sim_disk *disk, uint64_t offset, uint64_t length)
 {
 	if (disk->dead)
 		return 0;
@@ -233,11 +274,21 @@ static int64_t zero_range(struct sim_disk *disk, uint64_t offset, uint64_t lengt
 	return 0;
 }
 
-static int64_t fallocate_now(struct sim_disk *disk, const struct sim_op *op)
+int sim_disk_truncate_now(struct sim_disk *disk, uint64_t size)
 {
-	uint64_t offset = op->c->offset, length = op->c->u.range.length;
-	int mode = op->c->u.range.mode;
+	if (size > SIM_FILE_MAX)
+		return -EFBIG;
+	make_room(disk, size);
+	if (size < disk->size && !disk->dead) {
+		(void)zero_range(disk, size, disk->size - size);
+		set_allocated(disk, size, disk->size - size, true, false);
+	}
+	disk->size = size;
+	return 0;
+}
 
+int sim_disk_fallocate_now(struct sim_disk *disk, int mode, uint64_t offset, uint64_t length)
+{
 	if (mode & FALLOC_FL_PUNCH_HOLE && disk->no_punch)
 		return -EOPNOTSUPP;
 	if (mode & FALLOC_FL_ZERO_RANGE && disk->no_zero_range)
@@ -264,6 +315,18 @@ static int64_t fallocate_now(struct sim_disk *disk, const struct sim_op *op)
 	return mode & FALLOC_FL_ZERO_RANGE ? zero_range(disk, offset, length) : 0;
 }
 
+int sim_disk_sync_now(struct sim_disk *disk)
+{
+	if (sim_one_in(sim_faults.flush_error)) {
+		if (disk->forgets_failed && !disk->dead)
+			settle(disk, UINT64_MAX, false);
+		return -EIO;
+	}
+	if (!disk->dead)
+		settle(disk, UINT64_MAX, true);
+	return 0;
+}
+
 int sim_disk_discard_now(struct sim_disk *disk, uint64_t offset, uint64_t length)
 {
 	if (!disk->block_device || disk->no_discard)
@@ -272,7 +335,7 @@ int sim_disk_discard_now(struct sim_disk *disk, uint64_t offset, uint64_t length
 		return -EINVAL;
 	if (sim_one_in(sim_faults.disk_error))
 		return -EIO;
-	return (int)zero_range(disk, offset, length);
+	return zero_range(disk, offset, length);
 }
 
 static bool is_bad(const struct sim_disk *disk, uint64_t offset, uint64_t length)
@@ -284,7 +347,7 @@ int64_t sim_disk_read_now(struct sim_disk *disk, void *to, uint64_t length, uint
 {
 	if (offset >= disk->size)
 		return 0;
-	length = least(length, disk->size - offset);
+	length = nr_min(length, disk->size - offset);
 	memcpy(to, disk->current + offset, length);
 	return (int64_t)length;
 }
@@ -377,13 +440,20 @@ static void do_read(struct sim_event *event)
 	go_on(op, done_read, "read done", sim_magnitude(8, 14));
 }
 
+/* What was written at OFFSET, and that the file is as long. */
+static void make_stable(struct sim_disk *disk, uint64_t offset, uint64_t length)
+{
+	keep(disk, remember(disk, offset, length));
+	disk->stable_size = nr_max(disk->stable_size, offset + length);
+}
+
 static void done_write(struct sim_event *event)
 {
 	struct sim_op *op = (struct sim_op *)event;
 	struct sim_disk *disk = op->device;
 
 	if (op->moved && op->c->rw_flags & RWF_DSYNC && !disk->dead)
-		keep(disk, remember(disk, place(op) - op->moved, op->moved));
+		make_stable(disk, place(op) - op->moved, op->moved);
 	finish(op, (int64_t)op->moved);
 }
 
@@ -451,7 +521,8 @@ static void do_range(struct sim_event *event)
 	if (op->operation == NR_RING_DISCARD)
 		finish(op, sim_disk_discard_now(disk, op->c->offset, op->c->u.range.length));
 	else
-		finish(op, fallocate_now(disk, op));
+		finish(op, sim_disk_fallocate_now(disk, op->c->u.range.mode, op->c->offset,
+						  op->c->u.range.length));
 }
 
 static bool cancel(struct sim_op *op)
@@ -488,7 +559,7 @@ static uint64_t choose_part(const struct sim_op *op, const struct sim_disk *disk
 	uint64_t left = sim_op_left(op), grain = disk->sector;
 
 	if (op->operation == NR_RING_READ)
-		left = place(op) >= disk->size ? 0 : least(left, disk->size - place(op));
+		left = place(op) >= disk->size ? 0 : nr_min(left, disk->size - place(op));
 	if (left > grain && sim_one_in(sim_faults.short_transfer))
 		left = sim_between(1, left / grain) * grain;
 	return left;

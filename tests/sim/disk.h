@@ -9,8 +9,9 @@
  * are not stable has reached the disk all the same, torn inside a write too, and so
  * has any part of the writes that were under way.
  *
- * The server's own backend `file` runs on these disks: its ring operations come to
- * sim_disk_start, its system calls through calls.c.
+ * The server's own backend `file` runs on these disks, and layers keep their files on
+ * them (files.h): ring operations come to sim_disk_start, system calls through calls.c
+ * and calls-files.c.
  */
 #ifndef TESTS_SIM_DISK_H
 #define TESTS_SIM_DISK_H
@@ -22,7 +23,8 @@
 struct sim_record;
 
 struct sim_disk {
-	uint64_t size; /* bytes, multiple of SIM_SECTOR */
+	uint64_t size, stable_size; /* bytes */
+	uint64_t room;              /* of what follows, bytes; multiple of SIM_BLOCK */
 	uint8_t *current, *stable;
 	uint64_t *stable_since; /* per sector: number of the record that made it stable */
 	uint8_t *allocated;     /* per SIM_BLOCK, regular files */
@@ -31,6 +33,7 @@ struct sim_disk {
 	struct sim_op *writing; /* operations under way, of all kinds */
 
 	bool block_device;
+	bool grows;     /* a file that is written to behind its end becomes longer */
 	bool dead;      /* the power is gone: nothing has an effect any more */
 	bool in_memory; /* as on tmpfs: plain calls, nothing survives */
 	bool knows_dontcache;
@@ -39,10 +42,14 @@ struct sim_disk {
 	bool in_order;             /* writes reach the disk in order */
 	uint32_t sector;           /* logical, bytes: what O_DIRECT and ranges are aligned to */
 	uint64_t bad_from, bad_to; /* reads here fail, always */
+	unsigned lockers;          /* descriptors that share its lock */
 };
 
 /* A disk of SIZE bytes of zeroes, of a kind that chance decides. */
 struct sim_disk *sim_disk_new(uint64_t size);
+/* An empty file, which may grow to SIM_FILE_MAX. */
+struct sim_disk *sim_disk_new_file(void);
+#define SIM_FILE_MAX (UINT64_C(64) << 20)
 void sim_disk_free(struct sim_disk *disk);
 
 /*
@@ -51,19 +58,17 @@ void sim_disk_free(struct sim_disk *disk);
  */
 struct sim_disk *sim_disk_power_cut(struct sim_disk *disk);
 
-/* DISK is NUMBER in the folder (NULL: none is), by the name of SIM_DISK_NAME. */
-void sim_disk_name(struct sim_disk *disk, unsigned number);
-/* By its path, or by its name in the folder; NULL: no such file. */
-struct sim_disk *sim_disk_named(const char *path);
-#define SIM_FOLDER "/sim/disks"
-#define SIM_DISK_NAME "disk%u"
-#define SIM_DISKS_MAX 4u
+/* It holds DATA, stable, before anything happens to it. */
+void sim_disk_fill(struct sim_disk *disk, uint64_t offset, const void *data, uint64_t length);
 
 /* Plain calls (calls.c): bytes or negative errno; they take no time. */
 int64_t sim_disk_read_now(struct sim_disk *disk, void *to, uint64_t length, uint64_t offset);
 int64_t sim_disk_write_now(struct sim_disk *disk, const void *from, uint64_t length,
 			   uint64_t offset);
 int64_t sim_disk_seek(const struct sim_disk *disk, uint64_t offset, bool data);
+int sim_disk_truncate_now(struct sim_disk *disk, uint64_t size);
+int sim_disk_fallocate_now(struct sim_disk *disk, int mode, uint64_t offset, uint64_t length);
+int sim_disk_sync_now(struct sim_disk *disk);
 int sim_disk_discard_now(struct sim_disk *disk, uint64_t offset, uint64_t length);
 uint64_t sim_disk_blocks(const struct sim_disk *disk); /* of 512 bytes */
 

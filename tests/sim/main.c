@@ -5,8 +5,9 @@
  *   sim-server --seeds N [--first S]    N worlds, from seed S (1) on
  *   sim-server --minutes M [--first S]  as many as there is time for
  *   sim-server --seed X [--trace]       one world, to see what happened
- *   sim-server --file F                 the seeds in F, one a line, # begins a comment
+ *   sim-server --file F                 the seeds in F, one a line behind their shape
  *   sim-server --twice ...              each world twice: is the replay exact?
+ *   sim-server --shape NAME ...         only worlds of that kind (shapes.c)
  *
  * Exit status 0: nothing was found.  A finding prints its seed and ends the program.
  */
@@ -43,7 +44,7 @@ static uint64_t real_us(void)
 static int usage(void)
 {
 	fprintf(stderr, "usage: sim-server [--seeds N | --minutes M | --seed X | --file F] "
-			"[--first S] [--twice] [--trace]\n");
+			"[--first S] [--shape NAME] [--twice] [--trace]\n");
 	return 2;
 }
 
@@ -83,6 +84,8 @@ static bool take_option(struct options *o, const char *name, const char *value, 
 		o->file = value;
 		return true;
 	}
+	if (strcmp(name, "--shape") == 0)
+		return sim_want_shape(value);
 	if (strcmp(name, "--canary") == 0)
 		return sim_canary_choose(value);
 	return false;
@@ -108,11 +111,14 @@ static int run_file(struct tally *tally, const char *path, bool twice)
 		return 2;
 	}
 	while (fgets(line, sizeof(line), file)) {
-		char *end;
-		uint64_t seed = strtoull(line, &end, 0);
+		char shape[32];
+		uint64_t seed;
 
-		if (end != line)
+		if (sscanf(line, "%31[a-z] %" SCNu64, shape, &seed) == 2) {
+			if (!sim_want_shape(shape))
+				sim_fail("%s: there is no shape '%s'", path, shape);
 			run(tally, seed, twice);
+		}
 	}
 	(void)fclose(file);
 	return 0;

@@ -11,6 +11,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -209,6 +210,18 @@ static bool may_be_mixed(const struct sim_model *m, uint64_t unit, const uint8_t
 	return matched == UINT64_MAX;
 }
 
+/* Into the trace. */
+static void print_write(const struct sim_model *m, uint32_t write)
+{
+	const struct write *w = &m->write[write];
+
+	if (sim_tracing)
+		printf("write %u: %" PRIu64 "+%" PRIu64 ", time %" PRIu64 " to %" PRIu64
+		       "%s%s%s%s\n",
+		       write, w->offset, w->length, w->begin, w->end, w->done ? ", done" : "",
+		       w->zero ? ", zeroes" : "", w->maybe ? ", trim" : "", w->fua ? ", FUA" : "");
+}
+
 static void explain(const struct sim_model *m, uint64_t unit, uint32_t found, uint64_t since,
 		    const char *who)
 {
@@ -217,6 +230,8 @@ static void explain(const struct sim_model *m, uint64_t unit, uint32_t found, ui
 	uint32_t newest = u->count ? u->write[u->count - 1] : u->base;
 	const struct write *last = &m->write[newest];
 
+	for (uint32_t i = 0; i < u->count; i++)
+		print_write(m, u->write[i]);
 	sim_fail("offset %" PRIu64 ": %s write %u (%" PRIu64 "+%" PRIu64 ", time %" PRIu64
 		 " to %" PRIu64 "), replaced by one from %" PRIu64
 		 " on; the last begun is %u (time %" PRIu64 " to %" PRIu64 "%s%s)",

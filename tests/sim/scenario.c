@@ -154,6 +154,9 @@ static void end_server(struct sim_run *run)
 	/* Whether everything was flushed is known by the error alone. */
 	for (unsigned i = 0; error && i < run->exports; i++)
 		sim_model_give_up(run->model[i]);
+	/* Layers with files do not keep in them then what may not be there. */
+	if (error && run->shape->has_files)
+		run->ending = SIM_ENDS_RESTART;
 	for (unsigned i = 0; run->ending == SIM_ENDS_RESTART && i < run->exports; i++)
 		sim_model_cut(run->model[i], error == 0);
 }
@@ -176,7 +179,8 @@ static struct sim_client *new_client(struct sim_run *run, unsigned export)
 	c->stopping = &run->stopping;
 	c->faulty = run->faulty;
 	c->scarce = run->scarce;
-	c->tight = run->arena_bytes < SIM_ARENA_AMPLE;
+	/* Layers that copy use twice as much. */
+	c->tight = run->arena_bytes < SIM_ARENA_AMPLE || run->shape->has_files;
 	c->refusable = run->exclusive;
 	run->client[run->client_count++] = c;
 	return c;
@@ -288,29 +292,48 @@ static void end_without_power(struct sim_run *run)
 	end_server(run);
 }
 
+/* A server is started, and the power goes while it opens its files, or closes them. */
+static void begin_in_vain(struct sim_run *run)
+{
+	run->ending = SIM_ENDS_IDLE;
+	if (!run->shape->has_files)
+		return;
+	memset(&sim_faults, 0, sizeof(sim_faults));
+	while (sim_one_in(4)) {
+		sim_files_cut_after((unsigned)sim_between(1, 8));
+		begin_server(run, UINT64_MAX);
+		end_server(run);
+		sim_files_cut();
+		sim_files_restore();
+	}
+}
+
 /* What is left after the power went, or might have gone, are the disks from now on. */
 static void lose_power(struct sim_run *run)
 {
-	struct sim_disk *after[SIM_DISKS_MAX] = { NULL };
-
-	for (unsigned i = 0; i < run->exports; i++)
-		after[i] = sim_disk_power_cut(run->disk[i]);
-	sim_note("power cut", 0, 0);
+	sim_files_cut();
 	if (run->ending == SIM_ENDS_POWER)
 		end_without_power(run);
 	free_clients(run);
-	for (unsigned i = 0; i < run->exports; i++) {
-		sim_disk_free(run->disk[i]);
-		run->disk[i] = after[i];
-		sim_disk_name(after[i], i);
-	}
+	sim_files_restore();
+	begin_in_vain(run);
 	begin_server(run, UINT64_MAX);
 	for (unsigned i = 0; i < run->exports; i++)
 		check_disk(run, i);
-	run->ending = SIM_ENDS_IDLE;
 	wait_until_empty(run);
 	end_server(run);
 	free_clients(run);
+}
+
+/* Files that layers keep are there when the server starts: else it does not start. */
+static void begin_round(struct sim_run *run)
+{
+	sim_faults = run->faults;
+	if (run->shape->has_files)
+		sim_faults.disk_error = sim_faults.no_space = sim_faults.flush_error = 0;
+	begin_server(run, run->slots);
+	sim_faults = run->faults;
+	begin_clients(run);
 }
 
 static void serve_round(struct sim_run *run)
@@ -319,19 +342,22 @@ static void serve_round(struct sim_run *run)
 
 	run->ending = sim_choose_ending(run);
 	sim_note("round", run->ending, 0);
-	sim_faults = run->faults;
-	begin_server(run, run->slots);
-	begin_clients(run);
+	begin_round(run);
 	if (run->ending != SIM_ENDS_IDLE)
 		until = sim_now() + sim_magnitude(16, 28);
 	serve_until(run, until);
 	if (run->ending == SIM_ENDS_IDLE)
 		wait_until_empty(run);
+	/* The power may go while the server closes its files. */
+	if (run->ending == SIM_ENDS_RESTART && run->shape->has_files && sim_one_in(2))
+		sim_files_cut_after((unsigned)sim_between(1, 8));
 	if (run->ending != SIM_ENDS_POWER)
 		end_server(run);
 	if (run->ending == SIM_ENDS_POWER || run->ending == SIM_ENDS_RESTART)
 		lose_power(run);
 	free_clients(run);
+	if (run->shape->check)
+		run->shape->check(run);
 }
 
 static void begin_models(struct sim_run *run)
@@ -339,6 +365,9 @@ static void begin_models(struct sim_run *run)
 	for (unsigned i = 0; i < run->exports; i++)
 		if (!run->model[i])
 			run->model[i] = sim_model_new(run->size);
+	if (run->preloaded && !run->loaded)
+		sim_preload(run);
+	run->loaded = true;
 }
 
 static void free_models(struct sim_run *run)
@@ -359,14 +388,15 @@ uint64_t sim_run_seed(uint64_t seed)
 	sim_choose_run(run);
 	for (unsigned i = 0; i < run->rounds; i++) {
 		begin_models(run);
+		if (i == 0)
+			begin_in_vain(run);
 		serve_round(run);
 		if (!run->has_disk)
 			free_models(run); /* the memory went with the server */
 	}
 	if (run->has_disk)
 		free_models(run);
-	for (unsigned i = 0; run->has_disk && i < run->exports; i++)
-		sim_disk_free(run->disk[i]);
+	sim_files_end();
 	hash = sim_hash();
 	sim_world_end();
 	free(run);

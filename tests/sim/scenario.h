@@ -3,6 +3,7 @@
  * One run: a server made of the product's own code, in a world that a seed decides.
  *
  *   setup.c      what the seed chooses: disk, stack, faults, clients, how it ends
+ *   shapes.c     what there is below the filters: a disk, or what is made of several
  *   scenario.c   the run: driving the shards, ending, cutting the power, checking
  *
  * A run has rounds.  In each a server serves clients and ends: in order, in the middle
@@ -16,10 +17,12 @@
 #include "src/server/server.h"
 #include "src/stack/stack.h"
 #include "tests/sim/client.h"
-#include "tests/sim/disk.h"
+#include "tests/sim/files.h"
 
 #define SIM_CLIENTS_MAX 24u
-#define SIM_LAYERS_MAX 6u
+#define SIM_LAYERS_MAX 7u
+#define SIM_SETTINGS_MAX 6u
+#define SIM_TEXTS_MAX 8u
 #define SIM_ARENA_AMPLE ((size_t)64 << 20)
 
 enum sim_ending {
@@ -31,8 +34,21 @@ enum sim_ending {
 
 struct sim_layer_choice {
 	const struct nr_layer_type *type;
-	struct nr_setting setting[3];
+	struct nr_setting setting[SIM_SETTINGS_MAX];
 	unsigned settings;
+};
+
+struct sim_run;
+
+/* What lies below the filters that any world may have. */
+struct sim_shape {
+	const char *name;
+	unsigned weight; /* how often it is chosen, of all the weights */
+	void (*add_disks)(struct sim_run *run);
+	void (*set_layers)(struct sim_run *run);
+	/* After a round: is what the layers left behind as it has to be?  May be NULL. */
+	void (*check)(struct sim_run *run);
+	bool has_files; /* layers keep files of their own */
 };
 
 struct sim_run {
@@ -45,8 +61,12 @@ struct sim_run {
 	bool scarce; /* of memory: filters that need some of their own may get none */
 	struct sim_faults faults;
 	struct nr_plan_layer layer[SIM_LAYERS_MAX];
-	struct nr_setting setting[SIM_LAYERS_MAX][3];
-	char text[4][64]; /* of settings */
+	struct nr_setting setting[SIM_LAYERS_MAX][SIM_SETTINGS_MAX];
+	char text[SIM_TEXTS_MAX][160]; /* of settings */
+	unsigned texts;
+	const struct sim_shape *shape;
+	bool preloaded; /* the disks hold something in the beginning, which the model knows … */
+	bool loaded;    /* … by now */
 	struct nr_plan plan;
 	size_t arena_bytes;
 	uint64_t longest; /* request, bytes */
@@ -54,7 +74,6 @@ struct sim_run {
 
 	/* The round. */
 	enum sim_ending ending;
-	struct sim_disk *disk[SIM_DISKS_MAX];
 	struct sim_model *model[SIM_DISKS_MAX];
 	struct nr_server *server;
 	int listener;
@@ -63,6 +82,21 @@ struct sim_run {
 	unsigned client_count;
 	uint64_t steps;
 };
+
+/* shapes.c */
+const struct sim_shape *sim_choose_shape(void);
+/* All worlds have the shape NAME from now on; false: there is none of that name. */
+bool sim_want_shape(const char *name);
+void sim_preload(struct sim_run *run);
+
+/* setup.c, for shapes.c: layer I of the plan, 0 is the backend. */
+void sim_set_layer(struct sim_run *run, size_t i, const struct nr_layer_type *type,
+		   const struct nr_setting *settings, unsigned count);
+/* Room for the value of a setting. */
+const char *sim_text(struct sim_run *run, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+/* The backend `file`, or `memory`. */
+void sim_set_disk(struct sim_run *run);
 
 /* setup.c */
 void sim_choose_run(struct sim_run *run);

@@ -7,12 +7,16 @@
 #undef NDEBUG
 #include <assert.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backends/backends.h"
+#include "backends/table.h"
 #include "filters/filters.h"
+#include "filters/table.h"
+#include "src/cli/words.h"
 #include "tests/sim/scenario.h"
 
 static unsigned frequency(unsigned low, unsigned high)
@@ -97,8 +101,8 @@ static const struct sim_layer_choice choices[] = {
 
 #define CHOICES (sizeof(choices) / sizeof(choices[0]))
 
-static void set_layer(struct sim_run *run, size_t i, const struct nr_layer_type *type,
-		      const struct nr_setting *settings, unsigned count)
+void sim_set_layer(struct sim_run *run, size_t i, const struct nr_layer_type *type,
+		   const struct nr_setting *settings, unsigned count)
 {
 	assert(i < SIM_LAYERS_MAX);
 	memcpy(run->setting[i], settings, count * sizeof(*settings));
@@ -106,58 +110,42 @@ static void set_layer(struct sim_run *run, size_t i, const struct nr_layer_type 
 	run->plan.layer_count = i + 1;
 }
 
-static void choose_backend(struct sim_run *run)
+const char *sim_text(struct sim_run *run, const char *format, ...)
+{
+	char *text = run->text[run->texts++];
+	va_list args;
+
+	assert(run->texts <= SIM_TEXTS_MAX);
+	va_start(args, format);
+	assert(vsnprintf(text, sizeof(run->text[0]), format, args) < (int)sizeof(run->text[0]));
+	va_end(args);
+	return text;
+}
+
+void sim_set_disk(struct sim_run *run)
 {
 	static const char *const caches[] = { "writeback", "none", "none" };
 	struct nr_setting setting[2];
 
 	if (run->has_disk) {
-		snprintf(run->text[0], sizeof(run->text[0]), SIM_FOLDER "/" SIM_DISK_NAME, 0u);
-		setting[0] = (struct nr_setting){ "file", run->text[0] };
+		setting[0] = (struct nr_setting){ "file",
+						  sim_text(run, SIM_FOLDER "/" SIM_DISK_NAME, 0u) };
 		if (run->exports > 1)
 			setting[0] = (struct nr_setting){ "dir", SIM_FOLDER };
 		setting[1] = (struct nr_setting){ "cache", caches[sim_below(3)] };
-		if (run->exports == 1 && run->disk[0]->knows_dontcache && sim_one_in(3))
+		if (run->exports == 1 && sim_disk_number(0)->knows_dontcache && sim_one_in(3))
 			setting[1].value = "dontcache";
-		set_layer(run, 0, &nr_file_type, setting, 2);
+		sim_set_layer(run, 0, &nr_file_type, setting, 2);
 	} else {
-		snprintf(run->text[0], sizeof(run->text[0]), "%" PRIu64, run->size);
-		setting[0] = (struct nr_setting){ "size", run->text[0] };
-		set_layer(run, 0, &nr_memory_type, setting, 1);
+		setting[0] = (struct nr_setting){ "size", sim_text(run, "%" PRIu64, run->size) };
+		sim_set_layer(run, 0, &nr_memory_type, setting, 1);
 	}
 }
 
-/*
- * Stacks within stacks: there is one, the store of `cache`, "memory SIZE".
- */
-
-struct nr_plan_memory {
-	struct nr_plan_layer layer;
-	struct nr_setting setting;
-	char size[32];
-};
-
-static int parse_store(const char *words, struct nr_plan *plan, struct nr_plan_memory **out,
-		       struct nr_error *error)
-{
-	struct nr_plan_memory *memory = calloc(1, sizeof(*memory));
-
-	assert(memory);
-	assert(sscanf(words, "memory %31s", memory->size) == 1);
-	memory->setting = (struct nr_setting){ "size", memory->size };
-	memory->layer = (struct nr_plan_layer){ &nr_memory_type, &memory->setting, 1 };
-	plan->layers = &memory->layer;
-	plan->layer_count = 1;
-	*out = memory;
-	return 0;
-}
-
-static void forget_store(struct nr_plan_memory *memory)
-{
-	free(memory);
-}
-
-static const struct nr_surroundings surroundings = { .parse = parse_store, .forget = forget_store };
+/* Stacks within stacks are written as on the command line. */
+static const struct nr_catalog catalog = { nr_backends, nr_filters };
+static const struct nr_surroundings surroundings = { .parse = nr_words_parse,
+						     .forget = nr_words_forget };
 
 /*
  * What is acknowledged and not flushed is lost when the disk refuses it to the end: only
@@ -168,16 +156,22 @@ static bool writes_back(const struct sim_layer_choice *choice)
 	return choice->type == &nr_cache_type && strcmp(choice->setting[0].name, "cache") != 0;
 }
 
+/* What is there in the beginning has to be where the clients look for it. */
+static bool moves_data(const struct sim_layer_choice *choice)
+{
+	return choice->type == &nr_swab_type || choice->type == &nr_offset_type;
+}
+
 static void choose_filters(struct sim_run *run)
 {
-	size_t count = sim_one_in(3) ? 0 : sim_between(1, 4);
+	size_t count = sim_one_in(3) ? 0 : sim_between(1, 4), below = run->plan.layer_count;
 
-	for (size_t i = 1; i <= count; i++) {
+	for (size_t i = below; i < below + count; i++) {
 		const struct sim_layer_choice *choice = &choices[sim_below(CHOICES)];
 
-		if (writes_back(choice) && run->faulty)
+		if ((writes_back(choice) && run->faulty) || (run->preloaded && moves_data(choice)))
 			choice = &choices[0];
-		set_layer(run, i, choice->type, choice->setting, choice->settings);
+		sim_set_layer(run, i, choice->type, choice->setting, choice->settings);
 		if (choice->setting[0].value &&
 		    strcmp(choice->setting[0].value, "connections") == 0)
 			run->exclusive = true;
@@ -194,10 +188,14 @@ static void make_possible(struct sim_run *run)
 	struct nr_error error;
 
 	sim_arena_bytes = run->arena_bytes;
+	nr_words_set_catalog(&catalog);
 	while (nr_stack_open(&stack, &run->plan, "disk0", &error))
 		if (run->plan.layer_count-- == 1)
 			sim_fail("the disk cannot be opened: %s", error.text);
 	nr_stack_close(stack);
+	/* The files are there already, or yet to be made. */
+	if (run->shape->has_files && sim_one_in(2))
+		sim_files_forget();
 }
 
 void sim_choose_run(struct sim_run *run)
@@ -206,35 +204,28 @@ void sim_choose_run(struct sim_run *run)
 					  1 << 20, 4 << 20, (1 << 20) + 512 };
 
 	memset(run, 0, sizeof(*run));
+	run->shape = sim_choose_shape();
 	run->workers = (unsigned)sim_between(1, 3);
 	run->clients = (unsigned)sim_between(1, 8);
 	run->rounds = (unsigned)sim_between(1, 3);
 	run->size = sizes[sim_below(sizeof(sizes) / sizeof(sizes[0]))];
-	run->has_disk = !sim_one_in(4);
-	run->exports = run->has_disk && sim_one_in(3) ? (unsigned)sim_between(2, 3) : 1;
-	for (unsigned i = 0; run->has_disk && i < run->exports; i++) {
-		run->disk[i] = sim_disk_new(run->size);
-		/* What survives a power cut is asked of all. */
-		if (run->exports > 1)
-			run->disk[i]->in_memory = false;
-	}
+	run->exports = 1;
+	run->shape->add_disks(run);
 	choose_scarcity(run);
 	choose_faults(run);
-	choose_backend(run);
+	run->shape->set_layers(run);
 	choose_filters(run);
 	run->plan.layers = run->layer;
 	run->plan.worker_count = run->workers;
 	run->plan.aligner = &nr_blocksize_type;
 	run->plan.surroundings = &surroundings;
-	for (unsigned i = 0; i < SIM_DISKS_MAX; i++)
-		sim_disk_name(run->disk[i], i);
 	make_possible(run);
 	sim_note("backend", run->has_disk, run->size);
 }
 
 enum sim_ending sim_choose_ending(const struct sim_run *run)
 {
-	if (!run->has_disk || run->disk[0]->in_memory)
+	if (!run->has_disk || sim_disk_number(0)->in_memory)
 		return sim_one_in(2) ? SIM_ENDS_IDLE : SIM_ENDS_BUSY;
 	switch (sim_below(8)) {
 	case 0:

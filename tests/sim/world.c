@@ -244,8 +244,9 @@ static void print_replay(void)
 	fflush(stdout);
 	fprintf(stderr, "sim: seed %" PRIu64 ", commit %s, after %" PRIu64 " events\n", world.seed,
 		SIM_COMMIT, world.fired);
-	fprintf(stderr, "sim: see it again with: %s --seed %" PRIu64 " --trace\n",
-		sim_report.command, world.seed);
+	fprintf(stderr, "sim: see it again with: %s%s%s --seed %" PRIu64 " --trace\n",
+		sim_report.command, sim_report.shape ? " --shape " : "",
+		sim_report.shape ? sim_report.shape : "", world.seed);
 }
 
 _Noreturn static void leave(void)

@@ -82,6 +82,7 @@ extern bool sim_tracing; /* print what is noted */
 /* How the process says what it found: printed by sim_fail and by whatever ends it else. */
 struct sim_report {
 	const char *command; /* to see it again, without the seed */
+	const char *shape;   /* all worlds have this one; NULL: any */
 	bool wanted;         /* a canary: finding something is success */
 };
 extern struct sim_report sim_report;
