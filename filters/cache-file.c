@@ -6,7 +6,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "filters/store-file.h"
 #include "nbdring/checked.h"
 
 #define ENTRY_BYTES 8u
@@ -15,9 +14,9 @@
 #define BLOCK_MAX (1024u * 1024)
 #define NOT_WRITTEN 1u
 
-static const struct nr_store_kind kind = { .magic = { 'N', 'B', 'D', 'R', 'c', 'a', 'c', 'h' },
-					   .version = 1,
-					   .name = "a cache of the filter cache" };
+const struct nr_store_kind nr_cache_kind = { .magic = { 'N', 'B', 'D', 'R', 'c', 'a', 'c', 'h' },
+					     .version = 1,
+					     .name = "a cache of the filter cache" };
 
 uint64_t nr_cache_file_table_bytes(uint64_t slots)
 {
@@ -41,13 +40,13 @@ void nr_cache_file_make_head(const struct nr_cache_file *file, uint8_t *head)
 	head[44] = file->identified;
 	if (file->identified)
 		memcpy(head + 48, file->identity, sizeof(file->identity));
-	nr_store_seal(&kind, head);
+	nr_store_seal(&nr_cache_kind, head);
 }
 
 int nr_cache_file_read_head(const uint8_t *head, uint64_t length, const char *shown,
 			    struct nr_cache_file *file, struct nr_error *error)
 {
-	int err = nr_store_check(&kind, head, shown, error);
+	int err = nr_store_check(&nr_cache_kind, head, shown, error);
 
 	if (err)
 		return err;

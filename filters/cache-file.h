@@ -25,7 +25,7 @@
 #define FILTERS_CACHE_FILE_H
 
 #include "filters/cache-map.h"
-#include "nbdring/error.h"
+#include "filters/store-file.h"
 #include "nbdring/layer.h"
 
 struct nr_cache_file {
@@ -36,6 +36,8 @@ struct nr_cache_file {
 	bool identified;
 	uint8_t identity[NR_IDENTITY_BYTES];
 };
+
+extern const struct nr_store_kind nr_cache_kind;
 
 /* Bytes of the table, and where the slots begin. */
 uint64_t nr_cache_file_table_bytes(uint64_t slots);

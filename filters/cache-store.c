@@ -223,26 +223,37 @@ static int load(struct nr_layer *layer, const struct nr_cache_file *file, struct
 	return 0;
 }
 
+/* A file of the right length, with a head that says that there is nothing in it yet. */
+static int make_named(struct nr_layer *layer, struct nr_error *error)
+{
+	struct nr_cache *c = nr_cache_of(layer);
+	int err = nr_store_begin(&nr_cache_kind, c->fd);
+
+	if (!err && ftruncate(c->fd, (off_t)store_bytes(c)) < 0)
+		err = -errno;
+	/* Its length before the head that speaks of it. */
+	if (!err && fdatasync(c->fd) < 0)
+		err = -errno;
+	return err ? nr_error_system(error, err, "%s", c->file) : 0;
+}
+
 static int look_at_file(struct nr_layer *layer, uint64_t length, struct nr_error *error)
 {
 	struct nr_cache *c = nr_cache_of(layer);
-	uint8_t *head = get_pages(NR_STORE_HEAD_BYTES);
+	uint8_t head[NR_STORE_HEAD_BYTES] = { 0 };
 	struct nr_cache_file file;
-	int err = head ? 0 : nr_error_system(error, -ENOMEM, "%s", c->file);
+	int err = nr_store_read(c->fd, 0, head, nr_min(length, sizeof(head)));
 
-	if (!err && length < NR_STORE_HEAD_BYTES)
-		err = nr_error_set(error, -EINVAL,
-				   "%s is not a cache of the filter cache; name another file, or "
-				   "one that does not exist",
-				   c->file);
-	if (!err) {
-		err = nr_store_read(c->fd, 0, head, NR_STORE_HEAD_BYTES);
-		if (err)
-			nr_error_system(error, err, "%s", c->file);
-	}
-	if (!err)
-		err = nr_cache_file_read_head(head, length, c->file, &file, error);
-	free(head);
+	if (err)
+		return nr_error_system(error, err, "%s", c->file);
+	if (nr_store_is_unfinished(&nr_cache_kind, head, length))
+		return make_named(layer, error);
+	if (length < NR_STORE_HEAD_BYTES)
+		return nr_error_set(error, -EINVAL,
+				    "%s is not a cache of the filter cache; name another file, or "
+				    "one that does not exist",
+				    c->file);
+	err = nr_cache_file_read_head(head, length, c->file, &file, error);
 	if (err)
 		return err;
 	if (file.block != c->block || file.slots != c->map.slots)
@@ -260,16 +271,13 @@ static int open_file(struct nr_layer *layer, struct nr_error *error)
 {
 	struct nr_cache *c = nr_cache_of(layer);
 	uint64_t length;
-	int err = 0;
+	int err;
 
 	c->store_start = nr_cache_file_start(c->map.slots, c->block);
 	c->fd = nr_store_open(c->file, false, &length, error);
 	if (c->fd < 0)
 		return nr_error_prefix(error, "cache-file");
-	if (length)
-		err = look_at_file(layer, length, error);
-	else if (ftruncate(c->fd, (off_t)store_bytes(c)) < 0)
-		err = nr_error_system(error, -errno, "%s", c->file);
+	err = look_at_file(layer, length, error);
 	/* From here on it is ours, and what it said is no longer so. */
 	if (!err) {
 		err = write_head(layer, true, 0);
@@ -285,6 +293,14 @@ static int open_file(struct nr_layer *layer, struct nr_error *error)
 	return err;
 }
 
+/* What is written below but not stable there may be gone when the next server looks. */
+static void drop_unstable(struct nr_cache *c)
+{
+	for (uint32_t slot = 0; slot < c->map.fresh; slot++)
+		if (nr_cache_state_of(&c->map, slot) == NR_CACHE_CLEAN)
+			nr_cache_drop(&c->map, slot);
+}
+
 /* The table, then the head that says that it counts. */
 static void leave_file(struct nr_layer *layer)
 {
@@ -293,6 +309,8 @@ static void leave_file(struct nr_layer *layer)
 	uint8_t *table = get_pages(bytes);
 	int err = table ? 0 : -ENOMEM;
 
+	if (c->flush_failed)
+		drop_unstable(c);
 	if (!err) {
 		nr_cache_file_make_table(&c->map, table);
 		err = nr_store_write(c->fd, NR_STORE_HEAD_BYTES, table, bytes);

@@ -483,8 +483,10 @@ static void all_written(struct nr_layer *layer, struct nr_request *req)
 	struct nr_cache_state_of_request *s = nr_scratch(layer, req);
 
 	if (c->failures > s->failures) {
-		if (req->operation == NR_FLUSH)
+		if (req->operation == NR_FLUSH) {
 			c->reported = c->failures;
+			c->flush_failed = true;
+		}
 		nr_cache_finish(layer, req, c->error);
 		return;
 	}

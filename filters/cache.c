@@ -584,6 +584,8 @@ static void child_done(struct nr_layer *layer, struct nr_request *child)
 		int error = child->error;
 
 		nr_child_release(child);
+		if (req->operation == NR_FLUSH)
+			nr_cache_of(layer)->flush_failed = error != 0;
 		nr_cache_finish(layer, req, error);
 	} else {
 		part_child_done(layer, req, child);

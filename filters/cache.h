@@ -180,12 +180,13 @@ struct nr_cache {
 	struct nr_cache_job *oldest, *newest;
 	unsigned jobs;
 	uint64_t job_number, failures, reported; /* jobs that failed; told to clients */
-	int error;                               /* of the last of them */
-	uint64_t retry_at;                       /* after a failure, nothing before */
-	uint64_t writer_failures;                /* the count when the writer began */
-	struct nr_request *writer;               /* the background request */
-	bool writer_sleeps;                      /* it is resumed by itself */
-	uint32_t hand;                           /* the slot it goes on from */
+	bool flush_failed;         /* the last one: what was written below may not stay there */
+	int error;                 /* of the last of them */
+	uint64_t retry_at;         /* after a failure, nothing before */
+	uint64_t writer_failures;  /* the count when the writer began */
+	struct nr_request *writer; /* the background request */
+	bool writer_sleeps;        /* it is resumed by itself */
+	uint32_t hand;             /* the slot it goes on from */
 	uint8_t tick;
 	uint64_t tick_at;
 	atomic_uint clients;

@@ -162,6 +162,15 @@ io 'read -P 1 20k 1' 'read -P 4 3M 64k' flush
 has 4 3M || fail "it was not written"
 stop_server
 
+note "what a power cut left of a file that was being made is made anew"
+truncate -s 4096 "$DISK/begun"
+for pattern in 8 9; do
+	start_server --filter=cache file "$DISK/disk" cache-file="$DISK/begun" cache-max-size=32M
+	io "write -P $pattern 5M 64k" flush
+	stop_server
+done
+has 9 5M || fail "it was not written"
+
 # refused PHRASE PARAMETER...: the server does not start, says so, and the file is as it was.
 refused() {
 	local phrase=$1
