@@ -153,6 +153,26 @@ int nr_bitmap_get_bits(const uint8_t *block, uint32_t number, uint64_t regions,
 	return 0;
 }
 
+static bool is_zero(const uint8_t *block)
+{
+	return block[0] == 0 && memcmp(block, block + 1, NR_BITMAP_BLOCK - 1) == 0;
+}
+
+bool nr_bitmap_is_unfinished(const uint8_t *data, uint64_t bytes)
+{
+	if (bytes == 0)
+		return true;
+	if (bytes % NR_BITMAP_BLOCK || !is_zero(data))
+		return false;
+	for (uint64_t i = 1; i < bytes / NR_BITMAP_BLOCK; i++) {
+		const uint8_t *block = data + i * NR_BITMAP_BLOCK;
+
+		if (!is_zero(block) && (!is_sealed(block) || get(block + 504, 4) != i))
+			return false;
+	}
+	return true;
+}
+
 int nr_bitmap_parse(const uint8_t *data, uint64_t bytes, struct nr_bitmap_header *header,
 		    uint64_t **out, struct nr_error *error)
 {

@@ -65,6 +65,12 @@ int nr_bitmap_get_header(const uint8_t *block, uint64_t bytes, struct nr_bitmap_
 int nr_bitmap_get_bits(const uint8_t *block, uint32_t number, uint64_t regions,
 		       uint64_t words[NR_BITMAP_WORDS], struct nr_error *error);
 
+/*
+ * Is it what a power cut may have left of a file that was being made?  That gets its
+ * length first, then its bits, and its header when all of them are stable.
+ */
+bool nr_bitmap_is_unfinished(const uint8_t *data, uint64_t bytes);
+
 /* A whole file of BYTES at DATA; BITS has room for all regions, in words of whole blocks. */
 int nr_bitmap_parse(const uint8_t *data, uint64_t bytes, struct nr_bitmap_header *header,
 		    uint64_t **bits, struct nr_error *error);

@@ -341,7 +341,19 @@ static int write_all(int fd, const uint8_t *data, size_t length, off_t offset)
 	return 0;
 }
 
-/* All of the file, as it is in memory. */
+/* Blocks from FIRST on up to END, not included, of DATA; stable when it returns. */
+static int write_blocks(const struct nr_intent *intent, const uint8_t *data, uint64_t first,
+			uint64_t end)
+{
+	uint64_t at = first * NR_BITMAP_BLOCK;
+	int err = write_all(intent->fd, data + at, (end - first) * NR_BITMAP_BLOCK, (off_t)at);
+
+	if (!err && fsync(intent->fd) != 0)
+		err = -errno;
+	return err;
+}
+
+/* All of the file, as it is in memory; the header last, which says that there is a rest. */
 static int write_file(struct nr_mirror *m)
 {
 	struct nr_intent *intent = &m->intent;
@@ -357,10 +369,10 @@ static int write_file(struct nr_mirror *m)
 	for (uint64_t block = 0; block < intent->blocks; block++)
 		nr_bitmap_put_bits(data + (block + 1) * NR_BITMAP_BLOCK, (uint32_t)block + 1,
 				   intent->bits + block * NR_BITMAP_WORDS);
-	err = write_all(intent->fd, data, bytes, 0);
+	err = write_blocks(intent, data, 1, intent->blocks + 1);
+	if (!err)
+		err = write_blocks(intent, data, 0, 1);
 	free(data);
-	if (!err && fsync(intent->fd) != 0)
-		err = -errno;
 	if (!err) {
 		memcpy(intent->durable, intent->bits,
 		       (size_t)intent->blocks * NR_BITMAP_WORDS * sizeof(*intent->bits));
@@ -401,14 +413,21 @@ static void set_all_bits(struct nr_mirror *m)
 	m->intent.count = m->regions;
 }
 
-/* A file of ours that was not there before: nobody knows whether the legs are the same. */
+/*
+ * A file of ours that was not there before: nobody knows whether the legs are the same.
+ * Until they have a copy of the first one, the others must not take its place.
+ */
 static int make_file(struct nr_mirror *m, struct nr_error *error)
 {
 	int err;
 
 	if (!m->assume_same)
 		set_all_bits(m);
-	err = write_file(m);
+	for (unsigned i = 1; !m->assume_same && i < m->legs.count; i++)
+		m->leg[i].state = NR_LEG_BACK;
+	err = ftruncate(m->intent.fd, (off_t)((m->intent.blocks + 1) * NR_BITMAP_BLOCK)) != 0
+		      ? -errno
+		      : write_file(m);
 	if (!err)
 		err = sync_folder(m->bitmap_path);
 	if (err) {
@@ -499,7 +518,8 @@ static int take_file(struct nr_mirror *m, const uint8_t *data, uint64_t bytes,
 	return err;
 }
 
-static int read_file(struct nr_mirror *m, struct nr_error *error)
+/* *UNFINISHED: there is nothing in it yet. */
+static int read_file(struct nr_mirror *m, bool *unfinished, struct nr_error *error)
 {
 	/* No file of ours is longer, so no more is read. */
 	uint64_t most = nr_bitmap_blocks(NR_BITMAP_REGIONS_MAX) * NR_BITMAP_BLOCK + 1, bytes;
@@ -523,7 +543,8 @@ static int read_file(struct nr_mirror *m, struct nr_error *error)
 		else if (n == 0 || errno != EINTR)
 			err = nr_error_system(error, n ? -errno : -EIO, "reading it");
 	}
-	if (!err)
+	*unfinished = !err && !m->layer->read_only && nr_bitmap_is_unfinished(data, bytes);
+	if (!err && !*unfinished)
 		err = take_file(m, data, bytes, error);
 	free(data);
 	return err;
@@ -596,9 +617,9 @@ static int open_file(struct nr_mirror *m, struct nr_error *error)
 			       ? nr_error_set(error, -EBUSY, "bitmap %s: another server has it",
 					      m->bitmap_path)
 			       : nr_error_system(error, -errno, "bitmap %s", m->bitmap_path);
+	err = is_new ? 0 : read_file(m, &is_new, &why);
 	if (is_new)
 		return make_file(m, error);
-	err = read_file(m, &why);
 	if (err)
 		nr_error_set(error, err,
 			     "bitmap %s: %.200s; it is left as it is: if it is not needed, remove "

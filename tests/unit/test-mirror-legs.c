@@ -115,6 +115,30 @@ static void test_what_fails_on_all_legs_fails(void **state)
 	assert_true(same_files("a", "b"));
 }
 
+/* The first leg fails before the other one has a copy: that one has nothing to offer. */
+static void test_a_leg_without_a_copy_does_not_take_the_place_of_the_first(void **state)
+{
+	uint8_t data[4096];
+	struct layer_test *t;
+	struct layer_client *c;
+
+	make_file("a", 2 * MIB, 7);
+	make_file("b", 2 * MIB, 9);
+	(void)unlink(path("map"));
+	(void)unlink(path("fail"));
+	t = layer_test_open(&options,
+			    "mirror leg='--filter=error file %s error=EIO error-rate=1 "
+			    "error-file=%s' leg='file %s' bitmap=%s resync-rate=2M",
+			    path("a"), path("fail"), path("b"), path("map"));
+	c = layer_client(t, 0);
+	switch_faults(true);
+	assert_int_equal(layer_fill(c, 0, 4096, 1), -EIO);
+	assert_int_equal(layer_read(c, MIB, sizeof(data), data), -EIO);
+	switch_faults(false);
+	assert_true(layer_is(c, MIB, 4096, 7));
+	layer_test_close(t);
+}
+
 static void test_a_read_that_fails_is_answered_by_another_leg_and_repaired(void **state)
 {
 	struct layer_test *t;
@@ -456,6 +480,7 @@ int main(void)
 		cmocka_unit_test(test_a_leg_goes_and_comes_back),
 		cmocka_unit_test(test_without_enough_legs_writes_fail),
 		cmocka_unit_test(test_what_fails_on_all_legs_fails),
+		cmocka_unit_test(test_a_leg_without_a_copy_does_not_take_the_place_of_the_first),
 		cmocka_unit_test(test_a_read_that_fails_is_answered_by_another_leg_and_repaired),
 		cmocka_unit_test(test_scrub_finds_and_repairs),
 		cmocka_unit_test(test_scrub_writes_what_most_legs_have_and_reports_the_rest),

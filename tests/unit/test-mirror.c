@@ -117,8 +117,7 @@ static void test_bitmap_of_others_is_refused_and_left_alone(void **state)
 		uint8_t byte;
 	} files[] = {
 		{ "foreign", "no bitmap of a mirror", 4096, 'x' },
-		{ "empty", "no bitmap of a mirror", 0, 0 },
-		{ "zeroes", "no bitmap of a mirror", 1024, 0 },
+		{ "short", "no bitmap of a mirror", 100, 0 },
 	};
 	struct nr_error error;
 	uint8_t *before, *after, data[3 * NR_BITMAP_BLOCK];
@@ -149,6 +148,36 @@ static void test_bitmap_of_others_is_refused_and_left_alone(void **state)
 				       "mirror leg='memory 2M' leg='memory 2M' bitmap=%s",
 				       path("larger")) < 0);
 	assert_non_null(strstr(error.text, "mirror of 5242880001 bytes, this one has 2097152"));
+}
+
+/* A header of zeroes, and behind it zeroes, a block of bits, or something else. */
+static void test_bitmap_that_was_never_finished_is_made_anew(void **state)
+{
+	uint8_t data[3 * NR_BITMAP_BLOCK], *made;
+	struct nr_error error;
+
+	for (unsigned i = 0; i < 4; i++) {
+		struct layer_test *t;
+
+		make_bitmap(data);
+		memset(data, 0, i < 2 ? sizeof(data) : NR_BITMAP_BLOCK);
+		data[NR_BITMAP_BLOCK] ^= i == 3;
+		write_file("begun", data, i == 0 ? 0 : sizeof(data));
+		if (i == 3) {
+			assert_true(layer_test_refused(
+					    &options, &error,
+					    "mirror leg='memory 2M' leg='memory 2M' bitmap=%s",
+					    path("begun")) < 0);
+			assert_non_null(strstr(error.text, "left as it is"));
+			continue;
+		}
+		t = layer_test_open(&options, "mirror leg='memory 2M' leg='memory 2M' bitmap=%s",
+				    path("begun"));
+		layer_test_close(t);
+		assert_int_equal(read_file("begun", &made), 2 * NR_BITMAP_BLOCK);
+		assert_memory_equal(made, "NBDRMIR1", 8);
+		free(made);
+	}
 }
 
 static void test_bitmap_has_one_user(void **state)
@@ -396,6 +425,7 @@ int main(void)
 		cmocka_unit_test(test_bitmap_says_what_was_put_in),
 		cmocka_unit_test(test_bitmap_with_any_bit_changed_is_refused),
 		cmocka_unit_test(test_bitmap_of_others_is_refused_and_left_alone),
+		cmocka_unit_test(test_bitmap_that_was_never_finished_is_made_anew),
 		cmocka_unit_test(test_bitmap_has_one_user),
 		cmocka_unit_test(test_random_requests),
 		cmocka_unit_test(test_all_legs_get_what_is_written),
