@@ -8,6 +8,8 @@
  *   fua      a write with FUA is answered before it is stable
  *   place    two blocks of a long read have changed places
  *   map      now and then a flush of an overlay leaves out what its map has to say
+ *   intent   now and then the bitmap of a mirror forgets what may differ
+ *   dirty    now and then a flush of a cache takes what is dirty for written
  *   lock     filters that hold a range of the disk do not wait for each other
  *
  * They are planted where the server's parts call each other (--wrap), so that the
@@ -22,6 +24,8 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "backends/mirror-bitmap.h"
+#include "filters/cache-map.h"
 #include "filters/cow-map.h"
 #include "filters/rangelock.h"
 #include "nbdring/request.h"
@@ -31,12 +35,12 @@
 #define RECEIVES_MAX 64u
 #define LONG_READ 65536u
 
-static enum { NONE, FLUSH, BUFFER, CANCEL, FUA, PLACE, MAP, LOCK } planted;
+static enum { NONE, FLUSH, BUFFER, CANCEL, FUA, PLACE, MAP, LOCK, DIRTY, INTENT } planted;
 
 bool sim_canary_choose(const char *name)
 {
-	static const char *const names[] = { "none", "flush", "buffer", "cancel",
-					     "fua",  "place", "map",    "lock" };
+	static const char *const names[] = { "none",  "flush", "buffer", "cancel", "fua",
+					     "place", "map",   "lock",   "dirty",  "intent" };
 
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcmp(name, names[i]) == 0) {
@@ -95,6 +99,32 @@ void __wrap_nr_rangelock_give(struct nr_rangelock *lock, struct nr_range_ticket 
 {
 	if (planted != LOCK)
 		__real_nr_rangelock_give(lock, ticket);
+}
+
+/* ---- dirty ------------------------------------------------------------- */
+
+uint32_t __real_nr_cache_next_dirty(const struct nr_cache_map *map, uint32_t from);
+uint32_t __wrap_nr_cache_next_dirty(const struct nr_cache_map *map, uint32_t from);
+uint32_t __wrap_nr_cache_next_dirty(const struct nr_cache_map *map, uint32_t from)
+{
+	if (planted == DIRTY && sim_one_in(8))
+		return NR_NO_SLOT;
+	return __real_nr_cache_next_dirty(map, from);
+}
+
+/* ---- intent ------------------------------------------------------------ */
+
+void __real_nr_bitmap_put_bits(uint8_t *block, uint32_t number,
+			       const uint64_t words[NR_BITMAP_WORDS]);
+void __wrap_nr_bitmap_put_bits(uint8_t *block, uint32_t number,
+			       const uint64_t words[NR_BITMAP_WORDS]);
+void __wrap_nr_bitmap_put_bits(uint8_t *block, uint32_t number,
+			       const uint64_t words[NR_BITMAP_WORDS])
+{
+	static const uint64_t none[NR_BITMAP_WORDS];
+	bool forgets = planted == INTENT && sim_one_in(4);
+
+	__real_nr_bitmap_put_bits(block, number, forgets ? none : words);
 }
 
 /* ---- buffer ------------------------------------------------------------ */

@@ -239,6 +239,7 @@ struct sim_disk *sim_disk_power_cut(struct sim_disk *disk)
 	after->records = 0;
 	after->writing = NULL;
 	after->lockers = 0;
+	after->out_from = after->out_to = 0; /* it is there again with the power */
 	after->dead = false;
 	keep_some(disk, after);
 	after->stable_size = after->size;
@@ -388,6 +389,12 @@ uint64_t sim_disk_blocks(const struct sim_disk *disk)
 
 /* ---- operations -------------------------------------------------------- */
 
+/* A disk that was pulled out, or that answers everything by an error, for a while. */
+static bool is_out(const struct sim_disk *disk)
+{
+	return sim_now() >= disk->out_from && sim_now() < disk->out_to;
+}
+
 static void finish(struct sim_op *op, int64_t result)
 {
 	struct sim_disk *disk = op->device;
@@ -431,7 +438,8 @@ static void do_read(struct sim_event *event)
 	struct sim_op *op = (struct sim_op *)event;
 	struct sim_disk *disk = op->device;
 
-	if (is_bad(disk, place(op), op->part) || sim_one_in(sim_faults.disk_error)) {
+	if (is_out(disk) || is_bad(disk, place(op), op->part) ||
+	    sim_one_in(sim_faults.disk_error)) {
 		finish(op, -EIO);
 		return;
 	}
@@ -464,7 +472,7 @@ static int apply(struct sim_op *op, uint64_t length)
 	uint64_t offset = place(op);
 	int error = check_space(disk, offset, length);
 
-	if (!error && sim_one_in(sim_faults.disk_error))
+	if (!error && (is_out(disk) || sim_one_in(sim_faults.disk_error)))
 		error = -EIO;
 	if (error)
 		return error;
@@ -501,7 +509,7 @@ static void do_sync(struct sim_event *event)
 	struct sim_op *op = (struct sim_op *)event;
 	struct sim_disk *disk = op->device;
 
-	if (sim_one_in(sim_faults.flush_error)) {
+	if (is_out(disk) || sim_one_in(sim_faults.flush_error)) {
 		/* The page cache gives up what it could not write; O_DIRECT has none. */
 		if (disk->forgets_failed && !op->direct && !disk->dead)
 			settle(disk, op->sequence, false);
@@ -518,7 +526,9 @@ static void do_range(struct sim_event *event)
 	struct sim_op *op = (struct sim_op *)event;
 	struct sim_disk *disk = op->device;
 
-	if (op->operation == NR_RING_DISCARD)
+	if (is_out(disk))
+		finish(op, -EIO);
+	else if (op->operation == NR_RING_DISCARD)
 		finish(op, sim_disk_discard_now(disk, op->c->offset, op->c->u.range.length));
 	else
 		finish(op, sim_disk_fallocate_now(disk, op->c->u.range.mode, op->c->offset,

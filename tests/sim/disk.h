@@ -43,6 +43,7 @@ struct sim_disk {
 	uint32_t sector;           /* logical, bytes: what O_DIRECT and ranges are aligned to */
 	uint64_t bad_from, bad_to; /* reads here fail, always */
 	unsigned lockers;          /* descriptors that share its lock */
+	uint64_t out_from, out_to; /* time: nothing works in between, nanoseconds */
 };
 
 /* A disk of SIZE bytes of zeroes, of a kind that chance decides. */

@@ -375,20 +375,40 @@ void sim_model_cut(struct sim_model *m, bool survives)
 	}
 }
 
+/* Whose content is at P, unit I?  Only what may be there. */
+static uint32_t stable_at(const struct sim_model *m, uint64_t i, const uint8_t *p, const char *who)
+{
+	const struct unit *u = &m->unit[i];
+	uint32_t found = whose(m, i, p);
+	uint64_t since = replaced_for_good(m, u);
+
+	if (found == NOBODY)
+		fail_nobody(i, p, who);
+	if (!may_be(m, u, found, since))
+		explain(m, i, found, since, who);
+	return found;
+}
+
+void sim_model_check_stable(struct sim_model *m, uint64_t offset, const void *data, uint64_t length,
+			    const char *who)
+{
+	const uint8_t *p = data;
+
+	for (uint64_t i = offset / SIM_UNIT; i < (offset + length) / SIM_UNIT; i++) {
+		if (replaced_for_good(m, &m->unit[i]))
+			(void)stable_at(m, i, p, who);
+		p += SIM_UNIT;
+	}
+}
+
 void sim_model_found(struct sim_model *m, uint64_t offset, const void *data, uint64_t length)
 {
 	const uint8_t *p = data;
 
 	for (uint64_t i = offset / SIM_UNIT; i < (offset + length) / SIM_UNIT; i++) {
 		struct unit *u = &m->unit[i];
-		uint32_t found = whose(m, i, p);
-		uint64_t since = replaced_for_good(m, u);
 
-		if (found == NOBODY)
-			fail_nobody(i, p, "after the power cut, there are");
-		if (!may_be(m, u, found, since))
-			explain(m, i, found, since, "after the power cut, there is");
-		u->base = found;
+		u->base = stable_at(m, i, p, "after the power cut, there is");
 		u->count = 0;
 		p += SIM_UNIT;
 	}

@@ -68,6 +68,12 @@ void sim_model_give_up(struct sim_model *m);
 
 /* The power went: all writes are over.  SURVIVES: what is durable is still there. */
 void sim_model_cut(struct sim_model *m, bool survives);
+/*
+ * No server runs, and DATA is at OFFSET of one of several disks: what was durably
+ * written since the last cut has to be there.  Fails if it is not: WHO has what.
+ */
+void sim_model_check_stable(struct sim_model *m, uint64_t offset, const void *data, uint64_t length,
+			    const char *who);
 /* After a cut: DATA was found at OFFSET; that is what is there from now on. */
 void sim_model_found(struct sim_model *m, uint64_t offset, const void *data, uint64_t length);
 

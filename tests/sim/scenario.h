@@ -21,7 +21,7 @@
 
 #define SIM_CLIENTS_MAX 24u
 #define SIM_LAYERS_MAX 7u
-#define SIM_SETTINGS_MAX 6u
+#define SIM_SETTINGS_MAX 10u
 #define SIM_TEXTS_MAX 8u
 #define SIM_ARENA_AMPLE ((size_t)64 << 20)
 
@@ -46,7 +46,7 @@ struct sim_shape {
 	unsigned weight; /* how often it is chosen, of all the weights */
 	void (*add_disks)(struct sim_run *run);
 	void (*set_layers)(struct sim_run *run);
-	/* After a round: is what the layers left behind as it has to be?  May be NULL. */
+	/* Between two servers: is what lies on the disks as it has to be?  May be NULL. */
 	void (*check)(struct sim_run *run);
 	bool has_files; /* layers keep files of their own */
 };
@@ -56,6 +56,8 @@ struct sim_run {
 	unsigned workers, clients, rounds;
 	uint64_t size;
 	bool has_disk;    /* backend file; else memory */
+	unsigned legs;    /* disks that one export is made of; 0: it is one disk */
+	bool same_legs;   /* they hold the same in the beginning */
 	unsigned exports; /* over 1: a folder of disks, opened and closed as clients come */
 	bool faulty, exclusive;
 	bool scarce; /* of memory: filters that need some of their own may get none */

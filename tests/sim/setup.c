@@ -144,8 +144,17 @@ void sim_set_disk(struct sim_run *run)
 
 /* Stacks within stacks are written as on the command line. */
 static const struct nr_catalog catalog = { nr_backends, nr_filters };
+
+static void log_line(const struct nr_layer *layer, enum nr_layer_log_level level, const char *line)
+{
+	(void)level;
+	if (sim_tracing)
+		printf("%s: %s\n", layer->type->name, line);
+}
+
 static const struct nr_surroundings surroundings = { .parse = nr_words_parse,
-						     .forget = nr_words_forget };
+						     .forget = nr_words_forget,
+						     .log = log_line };
 
 /*
  * What is acknowledged and not flushed is lost when the disk refuses it to the end: only
