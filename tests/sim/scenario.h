@@ -57,6 +57,7 @@ struct sim_run {
 	uint64_t size;
 	bool has_disk;    /* backend file; else memory */
 	unsigned legs;    /* disks that one export is made of; 0: it is one disk */
+	unsigned parts;   /* the same, of which each holds a part */
 	bool same_legs;   /* they hold the same in the beginning */
 	unsigned exports; /* over 1: a folder of disks, opened and closed as clients come */
 	bool faulty, exclusive;

@@ -6,6 +6,7 @@
  *   overlay   `cow` with a file, over a disk that nobody may change
  *   cache     `cache` with a file that outlives the server, over a disk
  *   mirror    `mirror` with a bitmap, over two or three disks that come and go
+ *   parts     `concat` or `stripe` of two to four disks
  */
 #undef NDEBUG
 #include <assert.h>
@@ -212,6 +213,43 @@ static void check_mirror(struct sim_run *run)
 					       "a leg that is in has");
 }
 
+/* ---- concat and stripe ------------------------------------------------- */
+
+/* The legs hold more than one disk could; what clients see has the length of all. */
+static void some_parts(struct sim_run *run)
+{
+	run->has_disk = true;
+	run->parts = (unsigned)sim_between(2, SIM_DISKS_MAX);
+	run->size = run->size / run->parts / 65536 * 65536;
+	if (run->size == 0)
+		run->size = 65536;
+	add_disks(run, run->parts, false);
+	/* The model is of all of them. */
+	run->size *= run->parts;
+}
+
+static const char *part_words(struct sim_run *run, unsigned i)
+{
+	static const char *const filters[] = { "", "", "--filter=nozero ", "--filter=noextents ",
+					       "--filter=blocksize minblock=4096 " };
+
+	return sim_text(run, "%sfile " SIM_FOLDER "/" SIM_DISK_NAME " cache=%s",
+			filters[sim_below(5)], i, either("writeback", "none"));
+}
+
+static void set_parts(struct sim_run *run)
+{
+	bool stripe = sim_one_in(2);
+	struct nr_setting setting[SIM_SETTINGS_MAX];
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < run->parts; i++)
+		setting[count++] = (struct nr_setting){ "leg", part_words(run, i) };
+	if (stripe)
+		setting[count++] = (struct nr_setting){ "chunk", either("4k", "64k") };
+	sim_set_layer(run, 0, stripe ? &nr_stripe_type : &nr_concat_type, setting, count);
+}
+
 /* ---- which ------------------------------------------------------------- */
 
 static const struct sim_shape shapes[] = {
@@ -219,6 +257,7 @@ static const struct sim_shape shapes[] = {
 	{ "overlay", 2, one_disk, set_overlay, check_overlay, true },
 	{ "cache", 2, one_disk, set_cache, NULL, true },
 	{ "mirror", 2, some_legs, set_mirror, check_mirror, true },
+	{ "parts", 2, some_parts, set_parts, NULL, false },
 };
 
 #define SHAPES (sizeof(shapes) / sizeof(shapes[0]))
