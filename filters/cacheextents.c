@@ -15,7 +15,6 @@
  * Questions for other metadata contexts than base:allocation are passed on.
  */
 #include <errno.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -29,7 +28,7 @@
 #define LIST_BYTES 16384u /* of the answer to one question below */
 #define COUNTERS_BYTES (REGIONS * sizeof(uint32_t))
 #define ASK_MIN (UINT64_C(1) << 30)      /* bytes one question is for, if the disk has them */
-#define EXTENTS_MAX (UINT32_C(64) << 10) /* all that is remembered: 1 MiB */
+#define EXTENTS_MAX (UINT32_C(64) << 10) /* all that a worker remembers: 1 MiB */
 
 /* An extent, from where the one before ends. */
 struct known {
@@ -38,18 +37,24 @@ struct known {
 };
 
 struct region {
-	_Atomic uint32_t counter;
 	uint32_t stamp; /* the counter when this was asked for */
 	uint32_t count, room;
 	uint64_t from, to; /* the stretch that is known, bytes */
 	struct known *known;
 };
 
-struct cacheextents {
-	unsigned shift; /* a region has 1 << shift bytes, the last one the rest */
-	pthread_mutex_t mutex;
+/* What a worker remembers. */
+struct table {
 	uint32_t extents; /* in all regions */
-	struct region *region;
+	struct region region[REGIONS];
+};
+
+struct cacheextents {
+	unsigned shift;            /* a region has 1 << shift bytes, the last one the rest */
+	_Atomic uint32_t *changes; /* in each region: the counter */
+	unsigned tables;
+	struct table **table; /* by worker */
+	nr_count answered, asked;
 };
 
 /* Of a question that went below. */
@@ -73,24 +78,24 @@ static uint64_t region_end(const struct cacheextents *c, uint32_t r)
 
 static uint32_t counter(const struct cacheextents *c, uint32_t r)
 {
-	return atomic_load(&c->region[r].counter);
+	return atomic_load(&c->changes[r]);
 }
 
-/* Remembering; the lock is held. */
+/* Remembering. */
 
-static void forget(struct cacheextents *c, struct region *region)
+static void forget(struct table *t, struct region *region)
 {
-	c->extents -= region->count;
+	t->extents -= region->count;
 	region->count = 0;
 	region->from = region->to = 0;
 }
 
-static void forget_all(struct cacheextents *c)
+static void forget_all(struct table *t)
 {
 	for (uint32_t r = 0; r < REGIONS; r++) {
-		struct region *region = &c->region[r];
+		struct region *region = &t->region[r];
 
-		forget(c, region);
+		forget(t, region);
 		free(region->known);
 		region->known = NULL;
 		region->room = 0;
@@ -114,15 +119,15 @@ static bool make_room(struct region *region)
 }
 
 /* LENGTH bytes of STATUS at OFFSET, all in region R, whose counter was STAMP. */
-static void remember_part(struct cacheextents *c, uint32_t r, uint32_t stamp, uint64_t offset,
+static void remember_part(struct table *t, uint32_t r, uint32_t stamp, uint64_t offset,
 			  uint64_t length, uint64_t status)
 {
-	struct region *region = &c->region[r];
+	struct region *region = &t->region[r];
 
 	if (region->count && (region->to != offset || region->stamp != stamp))
-		forget(c, region);
-	if (c->extents == EXTENTS_MAX)
-		forget_all(c);
+		forget(t, region);
+	if (t->extents == EXTENTS_MAX)
+		forget_all(t);
 	if (!region->count) {
 		region->from = region->to = offset;
 		region->stamp = stamp;
@@ -131,18 +136,17 @@ static void remember_part(struct cacheextents *c, uint32_t r, uint32_t stamp, ui
 		if (!make_room(region))
 			return; /* the stretch ends here */
 		region->known[region->count++].status = status;
-		c->extents++;
+		t->extents++;
 	}
 	region->to += length;
 	region->known[region->count - 1].end = region->to;
 }
 
-static void remember(struct cacheextents *c, const struct asked *asked)
+static void remember(const struct cacheextents *c, struct table *t, const struct asked *asked)
 {
 	const struct nr_extents *list = &asked->list;
 	uint64_t at = list->start;
 
-	pthread_mutex_lock(&c->mutex);
 	for (uint32_t i = 0; i < list->count; i++) {
 		uint64_t end = at + list->extent[i].length;
 
@@ -150,15 +154,19 @@ static void remember(struct cacheextents *c, const struct asked *asked)
 			uint32_t r = region_of(c, at);
 			uint64_t length = nr_min(end, region_end(c, r)) - at;
 
-			remember_part(c, r, asked->counter[r - asked->first], at, length,
+			remember_part(t, r, asked->counter[r - asked->first], at, length,
 				      list->extent[i].status);
 			at += length;
 		}
 	}
-	pthread_mutex_unlock(&c->mutex);
 }
 
 /* Answering. */
+
+static struct table *table_of(const struct cacheextents *c, const struct nr_request *req)
+{
+	return c->table[nr_worker_index(req->worker)];
+}
 
 /* Does the answer take one of STATUS? */
 static bool takes(const struct nr_request *req, uint64_t status)
@@ -186,11 +194,12 @@ static uint32_t find(const struct region *region, uint64_t at)
 }
 
 /* What is known of the region at the end of REQ's answer; false: that is the end of it. */
-static bool answer_region(struct cacheextents *c, const struct nr_request *req)
+static bool answer_region(const struct cacheextents *c, const struct table *t,
+			  const struct nr_request *req)
 {
 	struct nr_extents *list = req->extents;
 	uint32_t r = region_of(c, list->next);
-	const struct region *region = &c->region[r];
+	const struct region *region = &t->region[r];
 
 	if (!region->count || list->next < region->from || list->next >= region->to ||
 	    region->stamp != counter(c, r))
@@ -206,12 +215,12 @@ static bool answer_region(struct cacheextents *c, const struct nr_request *req)
 }
 
 /* As far as it is known; false: nothing is. */
-static bool answer(struct cacheextents *c, const struct nr_request *req)
+static bool answer(const struct cacheextents *c, const struct nr_request *req)
 {
-	pthread_mutex_lock(&c->mutex);
-	while (answer_region(c, req))
+	const struct table *t = table_of(c, req);
+
+	while (answer_region(c, t, req))
 		;
-	pthread_mutex_unlock(&c->mutex);
 	return req->extents->count > 0;
 }
 
@@ -220,10 +229,11 @@ static bool answer(struct cacheextents *c, const struct nr_request *req)
 static void came_back(struct nr_layer *layer, struct nr_request *req, struct asked *asked,
 		      int error)
 {
+	struct cacheextents *c = layer->instance;
 	struct nr_extents *list = &asked->list;
 
 	if (!error)
-		remember(layer->instance, asked);
+		remember(c, table_of(c, req), asked);
 	for (uint32_t i = 0; !error && i < list->count; i++)
 		if (!takes(req, list->extent[i].status) ||
 		    !nr_extents_add(req->extents, list->extent[i].length, list->extent[i].status))
@@ -270,6 +280,7 @@ static void ask(struct nr_layer *layer, struct nr_request *req)
 	for (uint32_t r = asked->first; r <= region_of(c, req->offset + length - 1); r++)
 		asked->counter[r - asked->first] = counter(c, r);
 	child->extents = &asked->list;
+	nr_count_add_shared(&c->asked, 1);
 	nr_pass(layer, child);
 }
 
@@ -290,7 +301,15 @@ static void count_change(struct cacheextents *c, const struct nr_request *req)
 		last = region_of(c, req->offset + req->length - 1);
 	}
 	for (uint32_t r = first; r <= last; r++)
-		atomic_fetch_add(&c->region[r].counter, 1);
+		atomic_fetch_add(&c->changes[r], 1);
+}
+
+static void answered(struct nr_layer *layer, struct nr_request *req)
+{
+	struct cacheextents *c = layer->instance;
+
+	nr_count_add_shared(&c->answered, 1);
+	nr_finish(layer, req, 0);
 }
 
 static void submit(struct nr_layer *layer, struct nr_request *req)
@@ -302,7 +321,7 @@ static void submit(struct nr_layer *layer, struct nr_request *req)
 	if (req->operation != NR_EXTENTS || req->metadata)
 		nr_pass(layer, req);
 	else if (answer(c, req))
-		nr_finish(layer, req, 0);
+		answered(layer, req);
 	else
 		ask(layer, req);
 }
@@ -316,28 +335,56 @@ static void done(struct nr_layer *layer, struct nr_request *req)
 
 /* Life. */
 
-static int open_layer(struct nr_layer *layer, struct nr_error *error)
-{
-	struct cacheextents *c = layer->instance;
-
-	c->region = calloc(REGIONS, sizeof(*c->region));
-	if (!c->region)
-		return nr_error_system(error, -ENOMEM, "remembering the map");
-	c->shift = REGION_SHIFT_MIN;
-	while (nr_layer_size(layer->below) >> c->shift >= REGIONS)
-		c->shift++;
-	pthread_mutex_init(&c->mutex, NULL);
-	return 0;
-}
-
 static void close_layer(struct nr_layer *layer)
 {
 	struct cacheextents *c = layer->instance;
 
-	forget_all(c);
-	free(c->region);
-	pthread_mutex_destroy(&c->mutex);
+	for (unsigned i = 0; c->table && i < c->tables; i++) {
+		if (c->table[i])
+			forget_all(c->table[i]);
+		free(c->table[i]);
+	}
+	free(c->table);
+	free(c->changes);
 }
+
+static bool make_tables(struct cacheextents *c, unsigned workers)
+{
+	c->tables = workers;
+	c->changes = calloc(REGIONS, sizeof(*c->changes));
+	c->table = calloc(workers, sizeof(struct table *));
+	for (unsigned i = 0; c->table && i < workers; i++) {
+		/* Real memory only when this worker's clients ask. */
+		c->table[i] = calloc(1, sizeof(struct table));
+		if (!c->table[i])
+			return false;
+	}
+	return c->changes && c->table;
+}
+
+static int open_layer(struct nr_layer *layer, struct nr_error *error)
+{
+	struct cacheextents *c = layer->instance;
+
+	if (!make_tables(c, nr_max(layer->worker_count, 1))) {
+		close_layer(layer);
+		return nr_error_system(error, -ENOMEM, "remembering the map");
+	}
+	c->shift = REGION_SHIFT_MIN;
+	while (nr_layer_size(layer->below) >> c->shift >= REGIONS)
+		c->shift++;
+	return 0;
+}
+
+static const struct nr_figure figures[] = {
+	{ .name = "answered",
+	  .offset = offsetof(struct cacheextents, answered),
+	  .help = "Questions for the map that were answered from memory" },
+	{ .name = "asked",
+	  .offset = offsetof(struct cacheextents, asked),
+	  .help = "Questions that went below" },
+	{ .name = NULL },
+};
 
 const struct nr_layer_type nr_cacheextents_type = {
 	.abi = NR_LAYER_ABI,
@@ -346,6 +393,7 @@ const struct nr_layer_type nr_cacheextents_type = {
 	.kind = NR_FILTER,
 	.placement = NR_SPREAD,
 	.instance_size = sizeof(struct cacheextents),
+	.figures = figures,
 	.request_size = sizeof(struct asked),
 	.open = open_layer,
 	.submit = submit,

@@ -14,7 +14,7 @@ import signal
 import hostile
 from faults import FaultCase, Renamed, run
 from hostile import KIB, MIB, figure, scaled, wait_until
-from nbdwire import Cmd, Err
+from nbdwire import ALLOCATION, Cmd, Err
 from verifier import Verifier, content
 
 BLOCKS = 300        # of each verifier
@@ -268,12 +268,35 @@ class Crowd(Overlay):
         self.check_base()
 
     def test_every_cache_at_once(self):
-        """cow, cache, readahead and cacheextents in one stack, and clients on all workers."""
-        server = self.over("cache-max-size=1M", "cache-on-read=true", "cow-on-read=true",
-                           filters=["cacheextents", "readahead", "cache"])
-        found = self.at_work(server)
-        self.work(found)
-        self.check_all(server, found)
+        """cow below readahead and cacheextents, on all workers, and below cache, on one; clients
+        that work, and others that ask for the map meanwhile."""
+        for filters, parameters in ((("cacheextents", "readahead"), ()),
+                                    (("cacheextents", "readahead", "cache"),
+                                     ("cache-max-size=1M", "cache-on-read=true"))):
+            with self.subTest(filters):
+                server = self.over_all(filters, *parameters)
+                found = self.at_work(server)
+                self.ask_for_the_map(server)
+                self.work(found)
+                self.check_all(server, found)
+
+    def over_all(self, filters, *parameters):
+        return self.serve(*(f"--filter={name}" for name in filters), "--filter=cow",
+                          "file", self.base, "cow-on-read=true", *parameters)
+
+    @staticmethod
+    def ask_for_the_map(server):
+        """All of it is data, whoever asks."""
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(server.connect()) for _ in range(4)]
+            for client in clients:
+                client.negotiate(mode=hostile.Mode.STRUCTURED, contexts=[ALLOCATION])
+            for offset in range(0, SIZE, 64 * KIB):
+                for client in clients:
+                    for _, status in client.block_status(offset, 64 * KIB):
+                        assert status == 0, (offset, status)
+            for client in clients:
+                client.disconnect()
 
     def work(self, verifiers):
         self.addCleanup(self.abandon, verifiers)
