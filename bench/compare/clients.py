@@ -197,6 +197,7 @@ TOOLS = {
     "nbdcopy": ["nbdcopy", "{uri}", "null:"],
     "qemu-img convert": ["qemu-img", "convert", "-n", "--target-is-zero", "--target-image-opts",
                          "-f", "raw", "{uri}", "driver=raw,file.driver=null-co,file.size={size}"],
+    "qemu-img map": ["qemu-img", "map", "-f", "raw", "--output=json", "{uri}"],
     "nbdinfo --map": ["nbdinfo", "--map", "{uri}"],
 }
 

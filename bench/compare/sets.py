@@ -192,6 +192,15 @@ def _slow(*filters):
                  for block in ("4K", "64K"))
 
 
+def _slow_map(*filters):
+    """A disk that says where it has holes after 5 ms."""
+    disk = Disk("memory", GIB, "spread", 500, filters=filters + ("delay",),
+                parameters=("delay-extents=5ms",))
+    over = " over ".join(filters + ("5 ms",))
+    return tuple(ToolRow(tool, disk, f"1 GiB with 500 stretches of data, {over}", True)
+                 for tool in ("qemu-img map", "qemu-img convert", "nbdinfo --map"))
+
+
 def _connections():
     return tuple(_row(MEMORY, "randread", "4K", depth, connections,
                       depth == 8 and connections in (1, 8, 1000))
@@ -243,6 +252,7 @@ SETS = {
                                  _row(CACHED, "randwrite", "4K", 32)))],
     "readahead": [Part("slow", _slow()), Part("readahead", _slow("readahead")),
                   Part("readahead over cache", _slow("readahead", "cache"))],
+    "map": [Part("slow map", _slow_map()), Part("cacheextents", _slow_map("cacheextents"))],
     "tls": [Part("tls", _tls(Disk("memory", tls=True)))],
     "connections": [Part("connections", _connections(), together=True)],
     "exports": [Part("exports", _exports(), together=True)],

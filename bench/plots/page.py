@@ -27,6 +27,9 @@ SECTIONS = {
             "without a name; and the file without it.", charts.direct),
     "readahead": ("A slow disk, read in order", "One request at a time to a disk that answers "
                   "after 5 ms, with and without filters that read ahead.", charts.direct),
+    "map": ("A disk that is slow to tell where its holes are", "Tools that ask for the allocation "
+            "map, of a disk that answers such questions after 5 ms, with and without the filter "
+            "cacheextents.", charts.tools),
     "proxy": ("Through another server", "The backend nbd in front of a server whose disk is in "
               "memory, and the same from memory.", charts.direct),
     "compose": ("Disks made of others", "A mirror of two disks in memory and one of them; a stripe "
