@@ -78,11 +78,12 @@ start_server nbd socket="$middle"
 map $dirty:old "$remote" >"$WORK/direct"
 map $dirty:old "$SOCK" >"$WORK/through"
 same_bytes "$WORK/direct" "$WORK/through"
-# One question of nbdinfo for all of the disk, of which four contexts are known.
-equal "questions" "$(grep -c ' Extents ' "$WORK/middle.log")" 1
 stop_server
 kill "$middle_pid"
 wait "$middle_pid" || fail "the server between did not end well"
+# One question of nbdinfo for all of the disk, of which four contexts are known.  The log is
+# complete when its server has ended.
+equal "questions" "$(grep -c ' Extents ' "$WORK/middle.log")" 1
 
 note "filters that move addresses move the map; one that has writes of its own ends it"
 start_server --filter=offset nbd socket="$remote" offset=1M range=4M
