@@ -162,6 +162,15 @@ static void pass_on_one(struct nr_layer *layer, struct listing *l, const char *n
 	free(l->found);
 }
 
+static void exportname_describe(struct nr_layer *layer, const char *name, nr_export_fn *each,
+				void *context)
+{
+	const struct exportname *e = layer->instance;
+	struct listing l = { .layer = layer, .e = e, .each = each, .context = context };
+
+	pass_on_one(layer, &l, resolve(e, name));
+}
+
 static int exportname_exports(struct nr_layer *layer, nr_export_fn *each, void *context,
 			      struct nr_error *error)
 {
@@ -318,6 +327,7 @@ const struct nr_layer_type nr_exportname_type = {
 	.instance_size = sizeof(struct exportname),
 	.check = exportname_check,
 	.exports = exportname_exports,
+	.describe_export = exportname_describe,
 	.find = exportname_find,
 	.name_below = exportname_below,
 	.admit = exportname_admit,

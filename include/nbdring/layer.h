@@ -46,7 +46,7 @@
 #pragma GCC visibility push(default) /* what modules call */
 
 /* Raised whenever a structure or a rule here changes. */
-#define NR_LAYER_ABI 10
+#define NR_LAYER_ABI 11
 
 #define NR_NAME_MAX 4096 /* bytes of an export name (protocol, "String values") */
 
@@ -187,6 +187,13 @@ struct nr_layer_type {
 	int (*exports)(struct nr_layer *layer, nr_export_fn *each, void *context,
 		       struct nr_error *error);
 	int (*find)(struct nr_layer *layer, const char *name, struct nr_error *error);
+
+	/*
+	 * Layers with `find` that have descriptions of exports: EACH is called once, for
+	 * NAME, which `find` has accepted.  May block.  NULL: there is none.
+	 */
+	void (*describe_export)(struct nr_layer *layer, const char *name, nr_export_fn *each,
+				void *context);
 
 	/*
 	 * Filters that rename exports: the name that the layers below know for NAME,

@@ -105,7 +105,7 @@ static const struct nr_option rows[] = {
 		.group = NR_OPTIONS_CLIENTS, .kind = NR_OPTION_TEXT,
 		.offset = FIELD(qemu.description),
 		.help = "the export's description",
-		.manual = "A description of the export, for those who ask for the list.",
+		.manual = "A description of the export, for those who ask for the list or for it.",
 	},
 	{
 		.name = "handshake-limit", .value = "SECONDS",

@@ -462,6 +462,12 @@ const char *nr_handshake_wanted(const struct nr_handshake *h, enum nr_export_pur
 	return h->wanted;
 }
 
+bool nr_handshake_wants_description(const struct nr_handshake *h)
+{
+	assert(h->phase == NR_HAGGLE_EXPORT);
+	return h->asked_infos & (1u << NBD_INFO_DESCRIPTION);
+}
+
 /*
  * "SELECTIVETLS mode" and "NOTLS mode": TLS_REQD is for INFO and GO, before TLS, of a
  * server that offers it.  EXPORT_NAME has no error reply, so it does not matter there.

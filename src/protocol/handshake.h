@@ -92,6 +92,9 @@ void nr_handshake_sent(struct nr_handshake *h, size_t length); /* drop this much
 /* State EXPORT: which one (UTF-8, no NUL inside), and what for. */
 const char *nr_handshake_wanted(const struct nr_handshake *h, enum nr_export_purpose *purpose);
 
+/* … and is its description asked for?  Where it is not, none need be looked for. */
+bool nr_handshake_wants_description(const struct nr_handshake *h);
+
 /*
  * The answer.  INFO NULL: refused; REFUSAL is then a NBD_REP_ERR_* and TEXT a
  * sentence for the client (may be NULL).  An export that needs TLS is refused by

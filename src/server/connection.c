@@ -296,6 +296,7 @@ static void give_answer(struct nr_connection *c, struct nr_ticket *ticket)
 		.info = ticket->refusal ? NULL : &ticket->info,
 		.contexts = (const char *const *)ticket->contexts,
 		.context_count = ticket->context_count,
+		.description = ticket->description,
 		.refusal = ticket->refusal,
 		.text = ticket->refusal ? ticket->error.text : NULL,
 	};
@@ -368,6 +369,7 @@ static void ask(struct nr_connection *c)
 		const char *name = nr_handshake_wanted(c->handshake, &ticket->purpose);
 
 		ticket->name = strdup(name);
+		ticket->describe = nr_handshake_wants_description(c->handshake);
 		remember_name(c, name);
 	} else if (ticket) {
 		ticket->listing = true;

@@ -582,6 +582,15 @@ static int copy_contexts(struct nr_ticket *ticket, const struct nr_traits *trait
 	return err;
 }
 
+/* Without memory it has none. */
+static void take_description(void *context, const char *name, const char *description)
+{
+	struct nr_ticket *ticket = context;
+
+	if (description && !ticket->description)
+		ticket->description = strdup(description);
+}
+
 static void answer_ticket(struct nr_ticket *ticket, const struct nr_access_view *view)
 {
 	struct nr_exports *t = ticket->exports;
@@ -602,6 +611,9 @@ static void answer_ticket(struct nr_ticket *ticket, const struct nr_access_view 
 			err = let_in(e, ticket->session, &ticket->error);
 		if (err)
 			ticket->purpose = NR_EXPORT_INFO; /* not let in: nothing to leave */
+		else if (ticket->describe)
+			nr_stack_describe_export(t->prepared, ticket->name, take_description,
+						 ticket);
 	}
 	ticket->refusal = err ? refusal_of(ticket, err) : 0;
 }
@@ -695,6 +707,8 @@ void nr_ticket_clear(struct nr_ticket *ticket)
 	ticket->context_count = 0;
 	free(ticket->names);
 	free(ticket->name);
+	free(ticket->description);
+	ticket->description = NULL;
 	ticket->names = NULL;
 	ticket->name = NULL;
 	ticket->name_count = ticket->name_room = 0;

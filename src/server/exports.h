@@ -29,7 +29,8 @@ struct nr_ticket {
 	struct nr_session *session; /* who asks */
 	char *name;                 /* which export; the ticket's, freed by nr_ticket_clear */
 	enum nr_export_purpose purpose;
-	bool listing; /* not one export, but all their names */
+	bool listing;  /* not one export, but all their names */
+	bool describe; /* … or one, and what it is described as */
 
 	/* The answer. */
 	struct nr_export *export; /* GO granted: one reference; else NULL */
@@ -37,6 +38,7 @@ struct nr_ticket {
 	/* Metadata contexts that block status can be asked for, base:allocation first. */
 	char *contexts[NR_CONTEXTS_MAX];
 	unsigned context_count;
+	char *description;     /* NULL: none; the ticket's */
 	uint32_t refusal;      /* 0, or NBD_REP_ERR_* */
 	struct nr_error error; /* when refused: why */
 	char **names;          /* listing: name, description or NULL, in turn */

@@ -273,6 +273,17 @@ int nr_stack_find(struct nr_stack *stack, const char *name, const char **backend
 	return 0;
 }
 
+void nr_stack_describe_export(struct nr_stack *stack, const char *name, nr_export_fn *each,
+			      void *context)
+{
+	struct nr_layer *layer = naming_layer(stack);
+
+	if (layer && layer->type->describe_export)
+		layer->type->describe_export(layer, name, each, context);
+	else
+		each(context, name, NULL);
+}
+
 const char *nr_stack_backend_name(struct nr_stack *stack, const char *name)
 {
 	for (struct nr_layer *layer = stack->top; layer->below; layer = layer->below)

@@ -92,7 +92,10 @@ int nr_stack_exports(struct nr_stack *prepared, nr_export_fn *each, void *contex
  */
 int nr_stack_find(struct nr_stack *prepared, const char *name, const char **backend_name,
 		  struct nr_error *error);
-/* The same for a NAME that is known to be an export: one that was listed. */
+/* EACH once for NAME, which is an export, with the description that layers have for it. */
+void nr_stack_describe_export(struct nr_stack *prepared, const char *name, nr_export_fn *each,
+			      void *context);
+/* The backend's name for a NAME that is known to be an export: one that was listed. */
 const char *nr_stack_backend_name(struct nr_stack *prepared, const char *name);
 
 /* Open PLAN for the export NAME.  May block. */

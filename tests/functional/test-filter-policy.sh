@@ -292,6 +292,15 @@ print(*sorted(e["export-name"] + "=" + e.get("description", "")
 start_server --filter=exportname file dir="$DISK/folder" \
 	exportdesc=script:'printf "about %s" "$name"'
 equal "the list" "$(names)" "one=about one two=about two"
+nbdinfo "nbd+unix:///one?socket=$SOCK" | grep 'description: about one$' >/dev/null ||
+	fail "who asks for one is not told about it"
+stop_server
+start_server --filter=exportname memory 1M default-export=a exportname-list=defaultonly \
+	exportdesc=fixed:words
+nbdinfo "nbd+unix:///?socket=$SOCK" | grep 'description: words$' >/dev/null || fail "no description"
+stop_server
+start_server --filter=exportname memory 1M exportdesc=none
+! nbdinfo "nbd+unix:///?socket=$SOCK" | grep 'description' || fail "described all the same"
 stop_server
 start_server --filter=exportname file dir="$DISK/folder" exportname-list=explicit \
 	exportname-strict=true exportname=two

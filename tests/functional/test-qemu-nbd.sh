@@ -59,6 +59,8 @@ names() {
 	grep -q 'export="vol"' "$WORK/list" || fail "the name is not in the list"
 	grep -q 'description: a description' "$WORK/list" || fail "the description is not in the list"
 	equal "the number of exports" "$(grep -c '^export=' "$WORK/list")" 1
+	nbdinfo "nbd+unix:///vol?socket=$SOCK" | grep 'description: a description' >/dev/null ||
+		fail "who asks for the export is not told its description"
 	equal "the size" "$(nbdinfo --size "nbd+unix:///vol?socket=$SOCK")" 1048576
 	fails nbdinfo --size "$URI"
 	fails nbdinfo --size "nbd+unix:///other?socket=$SOCK"
