@@ -9,6 +9,7 @@
  */
 #include "bench/load/idle.h"
 #include "bench/load/load.h"
+#include "bench/load/reconnect.h"
 #include "bench/load/report.h"
 #include "bench/common/ringsetup.h"
 
@@ -33,26 +34,43 @@ static struct client *open_all(const struct options *o, const struct target *t)
 	return clients;
 }
 
+static void report(const struct options *o, const struct client *c, const struct load_result *r)
+{
+	if (o->json)
+		report_json(o, c, r);
+	else
+		report_text(o, c, r);
+}
+
+static void load(const struct options *o, const struct target *t, struct load_result *result)
+{
+	struct client *clients;
+
+	raise_file_limit();
+	clients = open_all(o, t);
+	load_run(o, clients, result);
+	report(o, &clients[0], result);
+	for (unsigned i = 0; i < o->connections; i++)
+		client_close(&clients[i]);
+	free(clients);
+}
+
 int main(int argc, char **argv)
 {
 	static struct load_result result;
 	struct options options;
 	struct target target;
-	struct client *clients;
+	struct client last;
 
 	options_parse(&options, argc, argv);
 	target_parse(&target, options.target);
 	if (options.idle)
 		return idle_run(&options, &target);
-	raise_file_limit();
-	clients = open_all(&options, &target);
-	load_run(&options, clients, &result);
-	if (options.json)
-		report_json(&options, &clients[0], &result);
-	else
-		report_text(&options, &clients[0], &result);
-	for (unsigned i = 0; i < options.connections; i++)
-		client_close(&clients[i]);
-	free(clients);
+	if (options.reconnect) {
+		reconnect_run(&options, &target, &last, &result);
+		report(&options, &last, &result);
+	} else {
+		load(&options, &target, &result);
+	}
 	return result.tally.errors || result.tally.mismatches ? 3 : 0;
 }

@@ -47,6 +47,7 @@ _LATENCY = _read(1, set="latency", medium="memory")
 _FIO = {**_read(32, set="fio", medium="memory"), "client": "fio"}
 _MIB = {"set": "large", "medium": "memory", "block": "1M"}
 _TLS = _read(32, set="tls", medium="memory")
+_TLS_CONNECT = {"set": "tls", "medium": "memory", "reconnect": True}
 _PROXY = _read(32, set="proxy", medium="remote")
 _MIRROR = {**_write(32), "set": "compose", "medium": "mirrored"}
 _STRIPE = {**_read(32), "set": "compose", "medium": "striped"}
@@ -109,6 +110,10 @@ BARS = [
     Bar("4 KiB read, stripe of four slow legs, depth 32", _STRIPE, "requests_per_s", 3,
         whom="one slow leg", base={**_STRIPE, "medium": "slow"}),
     Bar("4 KiB read over TLS, depth 32", _TLS, "server_cpu_us", 1 / 3, NBDKIT, "nbdkit"),
+    Bar("connections over TLS, one after the other", _TLS_CONNECT, "requests_per_s", 1,
+        NBDKIT + QEMU, "nbdkit, qemu-nbd"),
+    Bar("connections over TLS, one after the other", _TLS_CONNECT, "server_cpu_us", 1,
+        NBDKIT + QEMU, "nbdkit, qemu-nbd"),
     Bar("10,000 idle connections, KiB each", {"kind": "idle", "wanted": 10000}, "rss", 4,
         whom="(as it is)"),
     Bar("1,000 busy connections, depth 8 each", _read(8, 1000, set="connections"),

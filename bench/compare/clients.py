@@ -86,6 +86,8 @@ class Nbdload(Client):
             arguments += ["--stride", str(disks.stride(server.disk, server.size))]
         if row.fua:
             arguments.append("--fua")
+        if row.reconnect:
+            arguments.append("--reconnect")
         if row.flush_every:
             arguments += ["--flush-every", str(row.flush_every)]
         return arguments

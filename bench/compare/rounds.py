@@ -110,7 +110,7 @@ def describe(row, set_name, part, notes):
     return {"kind": "load", "set": set_name, "part": part.name, "medium": disk.medium,
             "row": row.name, "rw": row.rw, "block": row.block, "depth": row.depth,
             "connections": row.connections, "client": row.client, "fua": row.fua,
-            "flush_every": row.flush_every, "read_percent": row.read_percent,
+            "flush_every": row.flush_every, "reconnect": row.reconnect, "read_percent": row.read_percent,
             "image_bytes": disk.size, "content": disk.content, "exports": disk.exports, "tls": disk.tls,
             "noted": sorted(notes)}
 

@@ -33,6 +33,7 @@ class Row:
     fua: bool = False
     flush_every: int = 0
     client: str = "nbdload"
+    reconnect: bool = False  # each request on a connection of its own
     suffix: str = ""
 
     @property
@@ -51,6 +52,8 @@ class Row:
         if self.flush_every:
             words.append("flush after each" if self.flush_every == 1
                          else f"flush after {self.flush_every}")
+        if self.reconnect:
+            words.append("a connection for each")
         if self.client != "nbdload":
             words.append(f"by {self.client}")
         return ", ".join(words + ([self.suffix] if self.suffix else []))
@@ -156,7 +159,8 @@ def _tls(disk):
             _row(disk, "randread", "4K", 32, quick=True),
             _row(disk, "randwrite", "4K", 32),
             _row(disk, "read", "1M", 4, quick=True),
-            _row(disk, "write", "1M", 4))
+            _row(disk, "write", "1M", 4),
+            _row(disk, "read", "4K", 1, quick=True, reconnect=True))
 
 
 def _proxy(disk):

@@ -187,6 +187,9 @@ static const struct row table[] = {
 	  "input ends or the time is over" },
 	{ "idle-warm", NULL, set_flag, FIELD(idle_warm), ANY_U64,
 	  "with --idle: first one read on each connection" },
+	{ "reconnect", NULL, set_flag, FIELD(reconnect), ANY_U64,
+	  "each request, a read, on a connection of its own, one after the other: what\n"
+	  "connecting costs" },
 	{ "cpu-of", "PID", set_unsigned, FIELD(cpu_of), 1, 1U << 30,
 	  "report the CPU time this process (the server) and its children used\n"
 	  "during the load" },

@@ -43,6 +43,7 @@ struct options {
 
 	unsigned idle; /* >0: hold this many idle connections instead of making load */
 	bool idle_warm;
+	bool reconnect; /* each request on a connection of its own */
 
 	unsigned cpu_of; /* >0: report the CPU time of this process and its descendants, too */
 	bool json;

@@ -101,6 +101,20 @@ class Large(unittest.TestCase):
         self.check("--extended", "4M", "16")
 
 
+class Reconnect(unittest.TestCase):
+    def test_each_request_has_a_connection_of_its_own(self):
+        with common.served("--filter=log", "memory", "1M", "logfile={folder}/log") as (sock, _):
+            report = common.nbdload(sock, "--reconnect", "--requests", "5")
+            log = os.path.join(os.path.dirname(sock), "log")
+
+            def count(word):
+                with open(log, encoding="utf-8") as file:
+                    return sum(word in line for line in file)
+
+            self.assertEqual((5, 5 * 4096), (report["requests"], report["bytes"]))
+            self.assertTrue(common.until(lambda: count(" Connect ") == count(" Read ") == 5))
+
+
 class Tls(unittest.TestCase):
     def test_the_same_is_said_encrypted(self):
         with tempfile.TemporaryDirectory() as folder:
