@@ -65,6 +65,16 @@ static uint64_t blocks_of(const char *name, uint64_t length)
 	return (length + bytes - 1) / bytes;
 }
 
+/* What a cipher may be called: errors show it. */
+static bool is_name(const char *text)
+{
+	size_t length = 0;
+
+	while (text[length] > ' ' && text[length] <= '~')
+		length++;
+	return length > 0 && text[length] == '\0';
+}
+
 /* LUKS1. */
 
 static uint32_t get32(const uint8_t *p)
@@ -90,6 +100,8 @@ int nr_luks_facts_1(const uint8_t *header, struct nr_luks_facts *facts, struct n
 	get_name(facts->cipher, header + 8);
 	get_name(facts->mode, header + 40);
 	get_name(hash, header + 72);
+	if (!is_name(facts->cipher) || !is_name(facts->mode))
+		return damaged(error, "it does not say how the data is encrypted");
 	facts->payload = (uint64_t)get32(header + 104) * SECTOR;
 	facts->key_bytes = get32(header + 108);
 	if (facts->key_bytes == 0 || facts->key_bytes > NR_LUKS_KEY_MAX)
@@ -169,7 +181,7 @@ static bool take_encryption(struct nr_luks_facts *facts, const char *text)
 	size_t length = strcspn(text, "-");
 
 	if (text[length] != '-' || length >= sizeof(facts->cipher) ||
-	    strlen(text + length + 1) >= sizeof(facts->mode))
+	    strlen(text + length + 1) >= sizeof(facts->mode) || !is_name(text))
 		return false;
 	memcpy(facts->cipher, text, length);
 	facts->cipher[length] = '\0';

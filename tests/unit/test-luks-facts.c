@@ -111,6 +111,10 @@ static void what_is_damaged_or_not_supported(void **state)
 		{ "\"dynamic\"", "\"0\"", "how long the data is", -EINVAL },
 		{ "\"dynamic\"", "\"513\"", "how long the data is", -EINVAL },
 		{ "\"dynamic\"", "7", "how long the data is", -EINVAL },
+		{ "\"encryption\":\"aes-xts-plain64\",\"sector",
+		  "\"encryption\":\"aes-\\u0007\",\"sector", "how the data is encrypted", -EINVAL },
+		{ "\"encryption\":\"aes-xts-plain64\",\"sector", "\"encryption\":\"aes\",\"sector",
+		  "how the data is encrypted", -EINVAL },
 		{ "\"type\":\"crypt\"", "\"type\":\"linear\"", "as a whole", -ENOTSUP },
 		{ "\"iv_tweak\"", "\"integrity\":{},\"iv_tweak\"", "dm-integrity", -ENOTSUP },
 		{ "\"segments\":{\"0\"", "\"segments\":{\"1\":{},\"0\"", "anew", -ENOTSUP },
@@ -236,6 +240,9 @@ static void the_first_version(void **state)
 	assert_int_equal(facts.slot[1].area, 264 * 512);
 	assert_int_equal(facts.slot[1].work, 2000);
 
+	header[9] = '\n';
+	assert_int_equal(nr_luks_facts_1(header, &facts, &error), -EINVAL);
+	header[9] = 'c';
 	put32(header + 208 + 48 + 44, 4001);
 	assert_int_equal(nr_luks_facts_1(header, &facts, &error), -EINVAL);
 	put32(header + 108, 65);
