@@ -14,12 +14,14 @@ import argparse
 import contextlib
 import os
 import statistics
+import subprocess
 
 from compare import measure, rounds, running, sets
 from compare.servers import Failed, Nbdring
 
 BARE = "0 filters"
 AGAIN = "0 filters again"  # how far from 1 the ratio of the same thing is: the noise
+LUKS = "luks"
 JUDGED, BAR = "16 nofilter", 1.15
 SIZE_MIB = 64  # there are many servers
 MORE, SHORTER = 4, 4  # rounds than elsewhere: a ratio of 1.05 has to show
@@ -28,7 +30,7 @@ ROW = sets.Row("randread", "4K", 32)
 EXTENTS = f"0 {SIZE_MIB}M\n"  # the content of {folder}/extents
 
 # name of the stack, [filters, topmost first], [parameters]; {folder} is where the
-# extents are, {base} a path of this server's own.
+# extents and the LUKS header are, {base} a path of this server's own.
 STACKS = [
     (BARE, [], []),
     (AGAIN, [], []),
@@ -59,6 +61,7 @@ STACKS = [
     ("cache hits lru", ["cache"], ["cache-on-read=true", "cache-policy=lru"]),
     ("cache hits arc", ["cache"], ["cache-on-read=true", "cache-policy=arc"]),
     ("cache misses", ["cache"], ["cache-on-write=false", "cache=writethrough"]),
+    (LUKS, ["luks"], ["luks-header={folder}/luks", "passphrase=bench"]),
     ("error", ["error"], ["error-rate=0%"]),
     ("delay", ["delay"], ["rdelay=0"]),
     ("pause", ["pause"], ["pause-control={base}.pause"]),
@@ -100,6 +103,29 @@ def _wanted(text):
     return [row for row in STACKS if row[0] in (BARE, AGAIN) or text in row[0]]
 
 
+def _make_luks_header(folder):
+    """For data that lies elsewhere: in memory. False where cryptsetup cannot make one."""
+    data, header = os.path.join(folder, "luks-data"), os.path.join(folder, "luks")
+    with open(data, "wb") as f:
+        f.truncate(1 << 20)
+    try:
+        subprocess.run(["cryptsetup", "luksFormat", "--batch-mode", "--type=luks2",
+                        "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--key-file=-",
+                        f"--header={header}", data],
+                       input=b"bench", check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+def _makeable(bench, rows):
+    """ROWS without what this machine lacks the tools for."""
+    if not any(row[0] == LUKS for row in rows) or _make_luks_header(bench.folder):
+        return rows
+    bench.say("luks is left out: cryptsetup is not there, or does not make a header")
+    return [row for row in rows if row[0] != LUKS]
+
+
 def _only_filters(bench):
     """The same bench with the stacks for servers."""
     given = vars(bench.options)
@@ -108,7 +134,8 @@ def _only_filters(bench):
                                     "seconds": given["seconds"] / SHORTER})
     with open(os.path.join(bench.folder, "extents"), "w") as f:
         f.write(EXTENTS)
-    stacks = [Stack(options.build, bench.folder, *row) for row in _wanted(given["rows"])]
+    rows = _makeable(bench, _wanted(given["rows"]))
+    stacks = [Stack(options.build, bench.folder, *row) for row in rows]
     inner = rounds.Bench(stacks, bench.clients, bench.server_cpus, bench.folder, options,
                          bench.say)
     inner.failures = bench.failures
