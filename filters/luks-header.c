@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * See luks-header.h.
+ * See luks-header.h, and docs/decisions/0045-luks-headers-are-opened-in-memory.md.
  *
  * What is copied: of LUKS1, one page; of LUKS2, its two headers, which say in their first
  * bytes how long they are, or, if the first one does not, all the places where the second

@@ -143,6 +143,76 @@ static void test_holes_below_are_data(void **state)
 	layer_test_close(t);
 }
 
+/* Below the filter: a metadata context that says where on the disk a byte is, in MiB. */
+
+static const char *const places[] = { "x:places" };
+
+static int places_describe(struct nr_layer *layer, struct nr_traits *t, struct nr_error *error)
+{
+	t->contexts = places;
+	t->context_count = 1;
+	return 0;
+}
+
+static void places_submit(struct nr_layer *layer, struct nr_request *req)
+{
+	if (req->operation != NR_EXTENTS || !req->metadata) {
+		nr_pass(layer, req);
+		return;
+	}
+	nr_extents_add(req->extents, MIB - req->offset % MIB, req->offset / MIB);
+	nr_finish(layer, req, 0);
+}
+
+static const struct nr_layer_type places_type = {
+	.abi = NR_LAYER_ABI,
+	.name = "places",
+	.summary = "has a metadata context",
+	.kind = NR_FILTER,
+	.placement = NR_SPREAD,
+	.describe = places_describe,
+	.submit = places_submit,
+	.contexts_pass = true,
+};
+
+static void ended(struct nr_request *req)
+{
+	/* Who asks sees the state. */
+}
+
+static void test_other_contexts_are_moved(void **state)
+{
+	static const struct nr_layer_type *const types[] = { &places_type, NULL };
+	const struct layer_options options = { .ring = true, .types = types };
+	uint64_t payload = luks_container_make(path, &luks1);
+	struct layer_test *t = layer_test_open(&options, OPEN "| places | file %s", path);
+	struct layer_client *c = layer_client(t, 0);
+	struct nr_extent extent[4];
+	struct nr_extents list = {
+		.start = 65536, .next = 65536, .end = 2 * MIB, .capacity = 4, .extent = extent
+	};
+	struct nr_request *req = nr_request_get(layer_client_worker(c), layer_test_stack(t), 0);
+
+	assert_string_equal(layer_map(c, 0, 2 * MIB), "2097152:data");
+	assert_int_equal(layer_test_traits(t)->context_count, 1);
+	assert_non_null(req);
+	req->operation = NR_EXTENTS;
+	req->offset = 65536;
+	req->length = 2 * MIB - 65536;
+	req->extents = &list;
+	req->metadata = 1;
+	req->internal.finished = ended;
+	nr_stack_submit(layer_test_stack(t), req);
+	while (req->internal.state != NR_REQUEST_IDLE)
+		layer_turn(c);
+	assert_int_equal(req->error, 0);
+	assert_int_equal(list.start, 65536);
+	assert_int_equal(extent[0].status, (payload + 65536) / MIB);
+	assert_int_equal(extent[0].length, MIB - (payload + 65536) % MIB);
+	nr_request_release(req, 0);
+	layer_test_close(t);
+}
+
 static void test_trimming_has_to_be_asked_for(void **state)
 {
 	struct layer_test *t;
@@ -338,6 +408,7 @@ int main(void)
 		cmocka_unit_test(test_long_and_short_requests_agree),
 		cmocka_unit_test(test_nothing_is_below_in_the_clear),
 		cmocka_unit_test(test_holes_below_are_data),
+		cmocka_unit_test(test_other_contexts_are_moved),
 		cmocka_unit_test(test_trimming_has_to_be_asked_for),
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_a_new_size_reaches_the_disk_below),
