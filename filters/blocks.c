@@ -16,7 +16,9 @@
  * left off, and the cells on the way are made, too, unless they are very many.
  *
  * Reads that follow each other are noticed per stream, of which some are remembered;
- * then cells ahead are loaded as well, as many as there are processors.
+ * then cells ahead are loaded as well, twice as many as there are processors, so that one
+ * of them does not wait for another, nor for the reader: whenever a load ends the next
+ * one begins.
  *
  * A question for extents is answered from what is known of grains.  If it begins in a
  * cell that is worth decoding for that, it waits for it like a read; if such a cell
@@ -66,6 +68,7 @@ struct paused {
 struct stream {
 	uint64_t at; /* where the next read is expected to begin */
 	uint64_t used;
+	bool in_order; /* more than one */
 };
 
 struct nr_blocks_engine {
@@ -525,12 +528,13 @@ static bool follows(struct nr_blocks_engine *e, const struct nr_request *req)
 		    s->at <= req->offset + STREAM_SLACK) {
 			s->at = nr_max(s->at, end);
 			s->used = ++e->count;
+			s->in_order = true;
 			return true;
 		}
 		if (s->used < oldest->used)
 			oldest = s;
 	}
-	*oldest = (struct stream){ end, ++e->count };
+	*oldest = (struct stream){ end, ++e->count, false };
 	return false;
 }
 
@@ -540,12 +544,24 @@ static void load_ahead(struct nr_layer *layer, struct nr_blocks *b, struct nr_wo
 	uint64_t end = offset, limit = nr_min(b->size, offset + b->cache_max / 4);
 
 	nr_blocks_cell_of(b, nr_blocks_span_of(b, offset - 1), offset - 1, &end);
-	for (unsigned i = 0; i < b->engine->load_count; i++) {
+	for (unsigned i = 0; i < 2 * b->engine->load_count; i++) {
 		end = nr_blocks_skip_zeroes(b, end, limit);
 		if (end >= limit || begin_load(layer, b, worker, NULL, end))
 			return;
 		nr_blocks_cell_of(b, nr_blocks_span_of(b, end), end, &end);
 	}
+}
+
+/* A load has ended well: if the last one to read did so in order, there may be another. */
+static void go_on_ahead(struct nr_layer *layer, struct nr_blocks *b, struct nr_worker *worker)
+{
+	const struct stream *last = &b->engine->stream[0];
+
+	for (unsigned i = 1; i < STREAMS; i++)
+		if (b->engine->stream[i].used > last->used)
+			last = &b->engine->stream[i];
+	if (last->in_order)
+		load_ahead(layer, b, worker, last->at);
 }
 
 void nr_blocks_submit(struct nr_layer *layer, struct nr_blocks *b, struct nr_request *req)
@@ -606,6 +622,8 @@ static void settle(struct nr_layer *layer, struct nr_blocks *b, struct nr_blocks
 static void end_load(struct nr_layer *layer, struct nr_blocks *b, struct nr_blocks_load *load)
 {
 	struct nr_request *vehicle = load->vehicle, *owner = load->owner;
+	struct nr_worker *worker = vehicle->worker;
+	bool well = !load->status;
 
 	if (owner) {
 		struct nr_blocks_state *s = nr_scratch(layer, owner);
@@ -615,8 +633,12 @@ static void end_load(struct nr_layer *layer, struct nr_blocks *b, struct nr_bloc
 		if (s->over && s->children == 0)
 			nr_finish(layer, owner, s->error);
 		settle(layer, b, load);
+		if (well)
+			go_on_ahead(layer, b, worker);
 	} else {
 		settle(layer, b, load);
+		if (well)
+			go_on_ahead(layer, b, worker);
 		nr_child_release(vehicle); /* last: the disk may be closed now */
 	}
 }
