@@ -27,7 +27,7 @@ enum nr_attempt_flag {
 	 * about a millisecond.  Outcome: 0 or more, or -ETIME.
 	 */
 	NR_ATTEMPT_WAIT = 0x01,
-	/* The attempt before met EAGAIN: this one may block a thread. */
+	/* The attempt before met EAGAIN, or the caller wants it: this one may block a thread. */
 	NR_ATTEMPT_BLOCKING = 0x02,
 	NR_ATTEMPT_KEPT_A = 0x04,
 	NR_ATTEMPT_KEPT_B = 0x08,

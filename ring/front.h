@@ -44,6 +44,8 @@ struct nr_ring {
 	struct nr_queue wanted;       /* under way, cancellation to be handed to the engine */
 	struct nr_queue given;        /* under way, cancellation handed to the engine */
 	struct nr_deferred *deferred; /* newest first */
+	struct nr_pulse *pulses;
+	struct nr_completion timer; /* of the pulse; busy: it will beat */
 	unsigned in_flight;
 	unsigned held_cancelled; /* completions in `held` with CANCEL_ASKED */
 	bool turning;            /* inside nr_ring_turn, which does not nest */

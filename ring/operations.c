@@ -14,7 +14,7 @@
 #include <errno.h>
 #include <limits.h>
 
-#define KEPT_FLAGS (NR_ATTEMPT_KEPT_A | NR_ATTEMPT_KEPT_B)
+#define KEPT_FLAGS (NR_ATTEMPT_KEPT_A | NR_ATTEMPT_KEPT_B | NR_ATTEMPT_BLOCKING)
 #define NANOSECONDS_A_SECOND 1000000000u
 
 static inline void describe(struct nr_ring *ring, struct nr_completion *c,
@@ -150,6 +150,12 @@ void nr_completion_set_rw_flags(struct nr_completion *c, uint32_t rwf)
 {
 	assert(c->state == IDLE);
 	c->rw_flags = rwf;
+}
+
+void nr_completion_set_blocking(struct nr_completion *c)
+{
+	assert(c->state == IDLE);
+	c->flags |= NR_ATTEMPT_BLOCKING;
 }
 
 void nr_ring_fsync(struct nr_ring *ring, struct nr_completion *c, int fd, bool data_only)

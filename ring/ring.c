@@ -88,6 +88,7 @@ static inline void finish(struct nr_ring *ring, struct nr_completion *c, int64_t
 	ring->in_flight--;
 	c->result = result;
 	c->rw_flags = 0;
+	c->flags &= (uint8_t)~NR_ATTEMPT_BLOCKING;
 	c->operation = NR_RING_IDLE;
 	c->state = IDLE;
 	c->done(ring, c);
@@ -571,7 +572,7 @@ void *nr_ring_context(const struct nr_ring *ring)
 
 unsigned nr_ring_in_flight(const struct nr_ring *ring)
 {
-	return ring->in_flight;
+	return ring->in_flight - nr_completion_busy(&ring->timer);
 }
 
 void nr_ring_hasten(struct nr_ring *ring)

@@ -31,11 +31,13 @@ struct nr_arena;
 struct nr_completion;
 struct nr_deferred;
 struct nr_message;
+struct nr_pulse;
 struct nr_ring;
 
 typedef void nr_completion_fn(struct nr_ring *ring, struct nr_completion *c);
 typedef void nr_message_fn(struct nr_ring *ring, struct nr_message *m);
 typedef void nr_deferred_fn(struct nr_ring *ring, struct nr_deferred *d);
+typedef void nr_pulse_fn(struct nr_ring *ring, struct nr_pulse *pulse);
 
 enum nr_ring_operation {
 	NR_RING_IDLE = 0, /* not under way */
@@ -115,6 +117,15 @@ struct nr_deferred {
 	bool waiting; /* set from nr_ring_defer until `run` is called */
 };
 
+/*
+ * Something that is looked after now and then while it has work.  Zero it before the
+ * first use, and set `beat`.
+ */
+struct nr_pulse {
+	nr_pulse_fn *beat;
+	struct nr_pulse *next, **link;
+};
+
 struct nr_ring_options {
 	unsigned entries;    /* submission queue, power of two; 0: 256 */
 	size_t arena_bytes;  /* memory of the arena, 0: 256 MiB; touched only as it is used */
@@ -177,6 +188,15 @@ void nr_ring_turn(struct nr_ring *ring, bool wait);
  * operations: a turn that was told to wait does so after it.
  */
 void nr_ring_defer(struct nr_ring *ring, struct nr_deferred *d);
+
+/*
+ * From now on call PULSE->beat every NR_PULSE_NS, the first time after that or less; no
+ * more after leaving.  One timer of the ring beats for all, so that joining and leaving
+ * can be done with every request.  `beat` may leave; it may start and cancel operations.
+ */
+#define NR_PULSE_NS 500000000u
+void nr_ring_pulse_join(struct nr_ring *ring, struct nr_pulse *pulse);
+void nr_ring_pulse_leave(struct nr_pulse *pulse);
 
 /* Operations started and not done yet. */
 unsigned nr_ring_in_flight(const struct nr_ring *ring);
@@ -272,6 +292,13 @@ void nr_ring_hasten(struct nr_ring *ring);
  * and cleared when it is done: RWF_DSYNC, RWF_DONTCACHE, … (preadv2(2)).
  */
 void nr_completion_set_rw_flags(struct nr_completion *c, uint32_t rwf);
+
+/*
+ * The same for a write that is known to block (a buffered one, on most file systems): it
+ * is not tried before it is given to a thread of the kernel, and waits for no other
+ * write to get there.
+ */
+void nr_completion_set_blocking(struct nr_completion *c);
 
 /* fdatasync (DATA_ONLY) or fsync. */
 void nr_ring_fsync(struct nr_ring *ring, struct nr_completion *c, int fd, bool data_only);

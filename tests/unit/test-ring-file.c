@@ -287,6 +287,27 @@ static void flags_of_a_write_last_for_one_operation(void **state)
 	close(fd);
 }
 
+static void writes_that_are_known_to_block(void **state)
+{
+	struct nr_ring *ring = *state;
+	struct operation o[8];
+	char data[sizeof(o) / sizeof(o[0]) * 4096], back[sizeof(data)];
+	int fd = temporary(0);
+
+	fill_pattern(data, sizeof(data), 0);
+	for (unsigned i = 0; i < sizeof(o) / sizeof(o[0]); i++) {
+		operation_init(&o[i]);
+		if (i % 2 == 0)
+			nr_completion_set_blocking(&o[i].c);
+		nr_ring_write(ring, &o[i].c, fd, data + (size_t)4096 * i, 4096, UINT64_C(4096) * i);
+	}
+	for (unsigned i = 0; i < sizeof(o) / sizeof(o[0]); i++)
+		assert_int_equal(operation_wait(ring, &o[i]), 4096);
+	assert_int_equal(read_now(ring, fd, back, sizeof(back), 0), sizeof(back));
+	check_pattern(back, sizeof(back), 0);
+	close(fd);
+}
+
 static void sync_and_allocate(void **state)
 {
 	struct nr_ring *ring = *state;
@@ -437,6 +458,7 @@ int main(void)
 		ring_test(direct_vectors_through_the_arena),
 		ring_test(direct_read_of_a_tail_that_is_not_aligned),
 		ring_test(flags_of_a_write_last_for_one_operation),
+		ring_test(writes_that_are_known_to_block),
 		ring_test(sync_and_allocate),
 		ring_test(discard_of_what_is_no_block_device_is_refused),
 		ring_test(discard_on_a_block_device),
