@@ -24,6 +24,7 @@
 #include <sys/uio.h>
 
 #include "backends/blocking.h"
+#include "backends/file-stuck.h"
 #include "backends/file.h"
 #include "nbdring/checked.h"
 
@@ -84,6 +85,7 @@ static void look_over(struct nr_disk *disk)
 			disk->volatile_memory = false;
 		if (!disk->file[i].block_device)
 			disk->has_map = true;
+		disk->file[i].hashed = !disk->file[i].block_device && !disk->file[i].in_memory;
 		if (!disk->file[i].writable)
 			disk->read_only = true;
 	}
@@ -184,6 +186,26 @@ static int prepare(struct nr_disk *disk, const struct nr_file_settings *settings
 	return 0;
 }
 
+/* What workers and threads need. */
+static int get_ready(struct nr_disk *disk, struct nr_error *error)
+{
+	int err = nr_sync_open(disk);
+
+	if (err)
+		return nr_error_system(error, err, "%s", disk->file[0].shown);
+	err = nr_stuck_open(disk);
+	if (err) {
+		nr_sync_close(disk);
+		return nr_error_system(error, err, "%s", disk->file[0].shown);
+	}
+	err = nr_blocking_acquire(error);
+	if (err) {
+		nr_stuck_close(disk);
+		nr_sync_close(disk);
+	}
+	return err;
+}
+
 int nr_disk_open(struct nr_disk *disk, struct nr_layer *layer, struct nr_file *file, unsigned count,
 		 const struct nr_file_settings *settings, struct nr_error *error)
 {
@@ -195,16 +217,8 @@ int nr_disk_open(struct nr_disk *disk, struct nr_layer *layer, struct nr_file *f
 				  .count = count,
 				  .worker_count = layer->worker_count ? layer->worker_count : 1 };
 	err = prepare(disk, settings, error);
-	if (!err) {
-		err = nr_sync_open(disk);
-		if (err)
-			(void)nr_error_system(error, err, "%s", file->shown);
-	}
-	if (!err) {
-		err = nr_blocking_acquire(error);
-		if (err)
-			nr_sync_close(disk);
-	}
+	if (!err)
+		err = get_ready(disk, error);
 	if (err)
 		close_files(disk);
 	return err;
@@ -213,6 +227,7 @@ int nr_disk_open(struct nr_disk *disk, struct nr_layer *layer, struct nr_file *f
 void nr_disk_close(struct nr_disk *disk)
 {
 	nr_blocking_release();
+	nr_stuck_close(disk);
 	nr_sync_close(disk);
 	close_files(disk);
 }

@@ -41,19 +41,22 @@
 #define RESOLVE_TRIES 16
 
 /*
- * File systems whose extents are in memory once they have been looked at, so
- * that asking for holes does not wait (docs/decisions/0011).  On others (NFS,
- * FUSE, ZFS, overlays of anything) a worker does not ask.
+ * What is known of file systems.  Where a worker may look for holes: extents are in
+ * memory once they have been looked at, so that asking does not wait
+ * (docs/decisions/0011).  And which begin a buffered write without a thread.  Of others
+ * (NFS, FUSE, ZFS, overlays of anything) none of it is believed.
  */
 static const struct {
 	uint32_t magic;
 	enum nr_lookup lookup;
-	bool in_memory;
+	bool in_memory, begins_writes;
 } file_systems[] = {
-	{ EXT4_SUPER_MAGIC, NR_LOOKUP_BOTH, false }, /* ext2 and ext3 too */
-	{ XFS_SUPER_MAGIC, NR_LOOKUP_BOTH, false },  { BTRFS_SUPER_MAGIC, NR_LOOKUP_BOTH, false },
-	{ F2FS_SUPER_MAGIC, NR_LOOKUP_BOTH, false }, { TMPFS_MAGIC, NR_LOOKUP_DATA, true },
-	{ RAMFS_MAGIC, NR_LOOKUP_NONE, true },
+	{ EXT4_SUPER_MAGIC, NR_LOOKUP_BOTH, false, false }, /* ext2 and ext3 too */
+	{ XFS_SUPER_MAGIC, NR_LOOKUP_BOTH, false, true },
+	{ BTRFS_SUPER_MAGIC, NR_LOOKUP_BOTH, false, true },
+	{ F2FS_SUPER_MAGIC, NR_LOOKUP_BOTH, false, false },
+	{ TMPFS_MAGIC, NR_LOOKUP_DATA, true, false },
+	{ RAMFS_MAGIC, NR_LOOKUP_NONE, true, false },
 };
 
 int nr_file_raw_open(int directory, const char *name, bool beneath, int flags)
@@ -229,6 +232,7 @@ static int examine_regular(struct nr_file *file, const struct stat *st)
 			continue;
 		file->lookup = file_systems[i].lookup;
 		file->in_memory = file_systems[i].in_memory;
+		file->begins_writes = file_systems[i].begins_writes;
 	}
 	return 0;
 }

@@ -27,6 +27,7 @@
 #include <fcntl.h>
 #include <stddef.h>
 
+#include "backends/file-stuck.h"
 #include "backends/file.h"
 #include "nbdring/checked.h"
 
@@ -63,9 +64,19 @@ static bool is_set(_Atomic bool *flag)
 
 static void range_done(struct nr_ring *ring, struct nr_completion *c)
 {
-	nr_file_range_done(
-		(struct nr_file_op *)((char *)c - offsetof(struct nr_file_op, completion)),
-		c->result);
+	struct nr_file_op *op =
+		(struct nr_file_op *)((char *)c - offsetof(struct nr_file_op, completion));
+
+	if (!nr_stuck_leaves(op))
+		nr_file_range_done(op, c->result);
+}
+
+static int64_t change_range_plainly(struct nr_file_op *op)
+{
+	int result =
+		fallocate(op->file->fd, modes[op->method], (off_t)op->within, (off_t)op->length);
+
+	return result < 0 ? -errno : 0;
 }
 
 static void start(struct nr_file_op *op)
@@ -78,11 +89,14 @@ static void start(struct nr_file_op *op)
 	case NR_RANGE_PUNCH_FIRST:
 	case NR_RANGE_ALLOCATE:
 	case NR_RANGE_ZERO:
+		if (!nr_stuck_enters(op, change_range_plainly))
+			return;
+		op->apart = op->watched; /* the kernel never lets them wait in turn */
 		nr_ring_fallocate(ring, &op->completion, op->file->fd, modes[op->method],
 				  op->within, op->length);
 		return;
 	case NR_RANGE_WRITE:
-		op->length = nr_file_write_zeroes(op, op->within, op->length);
+		nr_file_write_zeroes(op);
 		return;
 	case NR_RANGE_DISCARD:
 		if (nr_ring_report(ring)->discard)

@@ -28,6 +28,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "backends/file-stuck.h"
 #include "backends/file.h"
 #include "nbdring/checked.h"
 
@@ -101,16 +102,17 @@ static void wait_for_memory(struct nr_file_op *op)
 /* ---- plain calls ------------------------------------------------------- */
 
 /*
- * op->length bytes between op->u.vector and a file in memory: 0, or negative
- * errno.
+ * op->length bytes between op->u.vector and the file, at op->within: 0, or negative
+ * errno.  FLAGS are for writes.
  */
-static int transfer_now(struct nr_file_op *op, unsigned count, uint64_t within, bool write)
+static int transfer_now(struct nr_file_op *op, unsigned count, uint32_t flags, bool write)
 {
 	struct iovec *vector = op->u.vector;
-	uint64_t left = op->length;
+	uint64_t left = op->length, within = op->within;
 
 	while (left) {
-		ssize_t done = write ? pwritev(op->file->fd, vector, (int)count, (off_t)within)
+		ssize_t done = write ? pwritev2(op->file->fd, vector, (int)count, (off_t)within,
+						(int)flags)
 				     : preadv(op->file->fd, vector, (int)count, (off_t)within);
 
 		if (done < 0 && errno == EINTR)
@@ -176,12 +178,12 @@ static void read_done(struct nr_ring *ring, struct nr_completion *c)
 		nr_file_read(op);
 }
 
-static int read_now(struct nr_file_op *op, uint64_t within)
+static int read_now(struct nr_file_op *op)
 {
 	int error;
 
 	op->u.vector[0] = (struct iovec){ op->data, op->length };
-	error = transfer_now(op, 1, within, false);
+	error = transfer_now(op, 1, 0, false);
 	return take_data(op, error ? error : (int64_t)op->length);
 }
 
@@ -207,7 +209,8 @@ void nr_file_read(struct nr_file_op *op)
 			wait_for_memory(op);
 			return;
 		} else if (op->file->in_memory) {
-			error = read_now(op, within);
+			op->within = within;
+			error = read_now(op);
 		} else {
 			op->completion.done = read_done;
 			nr_completion_set_rw_flags(&op->completion, op->disk->rw_flags);
@@ -296,8 +299,11 @@ static int write_error(struct nr_file_op *op, int64_t result)
 static void write_done(struct nr_ring *ring, struct nr_completion *c)
 {
 	struct nr_file_op *op = op_of(c);
-	int error = write_error(op, c->result);
+	int error;
 
+	if (nr_stuck_leaves(op))
+		return;
+	error = write_error(op, c->result);
 	if (!error)
 		advance(op);
 	if (error || op->at == op->req->length)
@@ -306,20 +312,39 @@ static void write_done(struct nr_ring *ring, struct nr_completion *c)
 		nr_file_write(op);
 }
 
-static void write_by_ring(struct nr_file_op *op, unsigned count, uint64_t within)
+static uint32_t write_flags(const struct nr_file_op *op)
 {
-	uint32_t flags = op->disk->rw_flags;
+	return op->disk->rw_flags | (op->req->flags & NR_FUA ? RWF_DSYNC : 0);
+}
 
-	if (op->req->flags & NR_FUA)
-		flags |= RWF_DSYNC;
+/* The ring has moved the vector on, so it is filled in anew. */
+static int64_t write_plainly(struct nr_file_op *op)
+{
+	unsigned count = 1;
+	int error;
+
+	if (op->buffer)
+		op->u.vector[0] = (struct iovec){ op->data, op->length };
+	else
+		count = gather(op, op->length);
+	error = transfer_now(op, count, write_flags(op), true);
+	return error ? error : (int64_t)op->length;
+}
+
+static void write_by_ring(struct nr_file_op *op, unsigned count)
+{
 	op->completion.done = write_done;
-	nr_completion_set_rw_flags(&op->completion, flags);
+	if (!nr_stuck_enters(op, write_plainly))
+		return;
+	if (op->apart)
+		nr_completion_set_blocking(&op->completion);
+	nr_completion_set_rw_flags(&op->completion, write_flags(op));
 	if (count == 1)
 		nr_ring_write(ring_of(op), &op->completion, op->file->fd, op->u.vector[0].iov_base,
-			      op->u.vector[0].iov_len, within);
+			      op->u.vector[0].iov_len, op->within);
 	else
 		nr_ring_write_vec(ring_of(op), &op->completion, op->file->fd, op->u.vector, count,
-				  within);
+				  op->within);
 	hasten(op);
 }
 
@@ -328,12 +353,12 @@ void nr_file_write(struct nr_file_op *op)
 	struct nr_request *req = op->req;
 
 	while (op->at < req->length) {
-		uint64_t within, room;
+		uint64_t room;
 		unsigned count;
 		int error;
 
 		room = nr_disk_locate(op->disk, req->offset + op->at, req->length - op->at,
-				      &op->file, &within);
+				      &op->file, &op->within);
 		count = gather(op, room);
 		if (count == 0) {
 			if (!get_buffer(op, room)) {
@@ -345,10 +370,10 @@ void nr_file_write(struct nr_file_op *op)
 			count = 1;
 		}
 		if (!op->file->in_memory) {
-			write_by_ring(op, count, within);
+			write_by_ring(op, count);
 			return;
 		}
-		error = transfer_now(op, count, within, true);
+		error = transfer_now(op, count, 0, true);
 		if (error) {
 			nr_file_op_finish(op, error);
 			return;
@@ -358,10 +383,22 @@ void nr_file_write(struct nr_file_op *op)
 	nr_file_op_finish(op, 0);
 }
 
-uint64_t nr_file_write_zeroes(struct nr_file_op *op, uint64_t within, uint64_t length)
+static int64_t write_zeroes_plainly(struct nr_file_op *op)
 {
-	length = nr_min(length, ZERO_BYTES);
+	int error;
+
+	op->u.vector[0] = (struct iovec){ zeroes, op->length };
+	error = transfer_now(op, 1, op->disk->rw_flags, true);
+	return error ? error : (int64_t)op->length;
+}
+
+void nr_file_write_zeroes(struct nr_file_op *op)
+{
+	op->length = nr_min(op->length, ZERO_BYTES);
+	if (!nr_stuck_enters(op, write_zeroes_plainly))
+		return;
+	if (op->apart)
+		nr_completion_set_blocking(&op->completion);
 	nr_completion_set_rw_flags(&op->completion, op->disk->rw_flags);
-	nr_ring_write(ring_of(op), &op->completion, op->file->fd, zeroes, length, within);
-	return length;
+	nr_ring_write(ring_of(op), &op->completion, op->file->fd, zeroes, op->length, op->within);
 }

@@ -16,6 +16,7 @@
  *   file-range.c   trim and zero
  *   file-sync.c    flush, and FUA of trim and zero
  *   file-slow.c    calls that may block, on threads
+ *   file-stuck.c   what the kernel does not begin, because another file stalls
  *   file.c, split.c  the two layer types
  *
  * Threads: a disk is opened and closed on threads that may block and used by
@@ -88,7 +89,9 @@ struct nr_file {
 	bool inherited;    /* fd= : others may use the same open file */
 	bool writable;
 	bool block_device;
-	bool in_memory; /* tmpfs: plain calls never wait; see file-transfer.c */
+	bool in_memory;     /* tmpfs: plain calls never wait; see file-transfer.c */
+	bool hashed;        /* writes may wait for those of other files; see file-stuck.h */
+	bool begins_writes; /* without a thread of the kernel, mostly; buffered ones */
 	bool rotational;
 	bool fast_zero;        /* zeroing a range is quicker than writing it */
 	uint8_t lookup;        /* enum nr_lookup */
@@ -108,6 +111,13 @@ struct nr_file {
 };
 
 struct nr_file_op;
+struct nr_stuck;
+
+/*
+ * The step of OP under way, from its beginning, by calls that may block: bytes, 0, or
+ * negative errno.
+ */
+typedef int64_t nr_plain_fn(struct nr_file_op *op);
 
 /* What one worker has of its own; a cache line or more. */
 struct nr_disk_worker {
@@ -123,6 +133,8 @@ struct nr_disk_worker {
 	struct nr_file_op *next;    /* came later: waiting for the next round */
 	struct nr_file_op **next_tail;
 	struct nr_sync *sync; /* one per file */
+
+	struct nr_stuck *stuck; /* one per file */
 };
 
 struct nr_sync {
@@ -171,13 +183,16 @@ struct nr_file_op {
 	uint64_t length;          /* … bytes it carries */
 	struct nr_buffer *buffer; /* … memory it uses, or NULL */
 	uint8_t *data;
-	uint32_t segment;        /* write: the segment the next byte is in … */
-	uint32_t tries;          /* for memory */
-	uint64_t segment_at;     /* … and where in it */
-	uint8_t method;          /* enum nr_range_method */
-	bool changing;           /* counted in nr_disk_worker.changing */
-	int result;              /* of a job */
-	struct nr_file_op *next; /* in a list of flushes */
+	uint32_t segment;               /* write: the segment the next byte is in … */
+	uint32_t tries;                 /* for memory */
+	uint64_t segment_at;            /* … and where in it */
+	uint8_t method;                 /* enum nr_range_method */
+	bool changing;                  /* counted in nr_disk_worker.changing */
+	bool watched, apart, cancelled; /* see file-stuck.c */
+	int result;                     /* of a job */
+	struct nr_file_op *next;        /* in a list of flushes, or of file-stuck.c … */
+	struct nr_file_op **link;       /* … and what points at this one there */
+	nr_plain_fn *plain;
 	union {
 		struct iovec vector[NR_FILE_VECTORS];
 		struct nr_job job;
@@ -269,8 +284,11 @@ void nr_disk_lost(struct nr_disk *disk, int error);
 void nr_file_read(struct nr_file_op *op);
 void nr_file_write(struct nr_file_op *op);
 
-/* Write LENGTH zeroes at WITHIN; op->completion.done follows.  Returns how many. */
-uint64_t nr_file_write_zeroes(struct nr_file_op *op, uint64_t within, uint64_t length);
+/*
+ * Write zeroes at op->within; op->completion.done follows.  op->length says how many, and
+ * gets how many they are.
+ */
+void nr_file_write_zeroes(struct nr_file_op *op);
 
 /* ---- file-pages.c ------------------------------------------------------ */
 

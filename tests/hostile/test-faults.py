@@ -9,6 +9,8 @@ not is skipped with a word on what that is.
 
 import contextlib
 import os
+import pathlib
+import select
 import signal
 import time
 import unittest
@@ -16,7 +18,7 @@ import unittest
 import hostile
 from faults import BLOCKS, FaultCase, Renamed, run
 from hostile import KIB, MIB, Steady, figure, scaled, timed, wait_until
-from nbdwire import Cmd, Err, Opt, Rep, info_data
+from nbdwire import CFlag, Cmd, Err, Opt, Rep, info_data
 from verifier import Verifier, content
 
 MODULES = os.environ.get("NBDRING_TEST_MODULES")
@@ -346,19 +348,25 @@ class Stalls(FaultCase):
         finally:
             run("fsfreeze", "--unfreeze", place)
 
-    def test_disks_that_stall(self):
-        """Writes to some exports wait as long as their disk does; another goes on,
-        flushes included, though the same worker serves it."""
+    def exports_to_stall(self, count=8):
+        """So many files of a file system of their own, in the folder of the exports: the
+        place of that file system, the folder, and their names."""
         place = self.small_ext4(64 * MIB)
         served = self.directory / "served"
         served.mkdir()
-        self.file(32 * MIB, "served/other")
-        names = [f"stalled{number}" for number in range(8)]
+        names = [f"stalled{number}" for number in range(count)]
         for name in names:
             self.file(4 * MIB, f"mounted/{name}")
             self.file(0, f"served/{name}")
             run("mount", "--bind", place / name, served / name)
             self.addCleanup(run, "umount", "--lazy", served / name)
+        return place, served, names
+
+    def test_disks_that_stall(self):
+        """Writes to some exports wait as long as their disk does; another goes on,
+        flushes included, though the same worker serves it."""
+        place, served, names = self.exports_to_stall()
+        self.file(32 * MIB, "served/other")
         server = self.serve("file", f"dir={served}", options=("-t", "1"))
         stalled = [Verifier(lambda name=name: Renamed(server.connect(), name), number, BLOCKS)
                    for number, name in enumerate(names)]
@@ -391,6 +399,62 @@ class Stalls(FaultCase):
             self.assertEqual(0, verifier.reconnects)
             verifier.check_file(place / name)
         server.stop()
+
+    @staticmethod
+    def settled(server):
+        """Nothing has been begun any more for a while: how many threads wait for a disk."""
+        def waiting():
+            count = 0
+            for stat in pathlib.Path(f"/proc/{server.pid}/task").glob("*/stat"):
+                with contextlib.suppress(OSError):
+                    count += stat.read_text().rpartition(")")[2].split()[0] == "D"
+            return count
+        looks = [-1]
+        def unchanged():
+            looks.append(waiting())
+            return len(looks) > 8 and len(set(looks[-8:])) == 1
+        wait_until(unchanged, "all that can be begun to be begun")
+        return looks[-1]
+
+    def test_files_behind_those_that_stall(self):
+        """The kernel has 64 queues for the buffered writes of a worker, by a hash of the
+        file: 96 files are written to, with FUA and without, zeroed and trimmed while 8
+        stall, though some of them share a queue with one of those."""
+        place, served, stalled = self.exports_to_stall()
+        names = [f"other{number}" for number in range(96)]
+        for name in names:
+            (served / name).write_bytes(b"." * (128 * KIB))
+        server = self.serve("file", f"dir={served}", options=("-t", "1"))
+        waiting = [server.connect().negotiate(name) for name in stalled]
+        others = [server.connect().negotiate(name) for name in names]
+        with self.frozen(place):
+            late = [client.submit(Cmd.WRITE, 4 * KIB * number, payload=b"late" * KIB)
+                    for number in range(4) for client in waiting]
+            figure("threads that wait for 8 stalled files", self.settled(server))
+            for length in (4 * KIB, 40 * KIB):
+                with timed(f"{len(names)} others answered in"):
+                    replies = [reply for client in others for reply in (
+                        client.submit(Cmd.WRITE, 0, payload=b"1" * length),
+                        client.submit(Cmd.WRITE, 40 * KIB, flags=CFlag.FUA, payload=b"2" * length),
+                        client.submit(Cmd.WRITE_ZEROES, 80 * KIB, 8 * KIB, flags=CFlag.NO_HOLE),
+                        client.submit(Cmd.TRIM, 96 * KIB, 32 * KIB))]
+                    for client in others:
+                        client.finish()
+                self.assertEqual({0}, {reply.error for reply in replies})
+            self.assertFalse([reply for reply in late if reply.done])
+            self.assertFalse(select.select([client.sock for client in waiting], [], [], 0)[0])
+        for client in waiting:
+            client.finish()
+        self.assertEqual({0}, {reply.error for reply in late})
+        for client in (*waiting, *others):
+            client.disconnect()
+        server.stop()
+        for name in names:
+            with self.subTest(name):
+                self.assertEqual(b"1" * 40 * KIB + b"2" * 40 * KIB + bytes(8 * KIB) +
+                                 b"." * 8 * KIB + bytes(32 * KIB), (served / name).read_bytes())
+        for name in stalled:
+            self.assertTrue((place / name).read_bytes().startswith(b"late" * 4 * KIB))
 
     @unittest.skipUnless(MODULES, "NBDRING_TEST_MODULES does not say where the modules are")
     def test_more_opens_that_block_than_there_are_threads(self):

@@ -438,13 +438,25 @@ WRAPPED(ssize_t, preadv64, int fd, const struct iovec *vector, int count, off_t 
 	return transfer_now(disk, vector, count, (uint64_t)offset, false);
 }
 
-WRAPPED(ssize_t, pwritev64, int fd, const struct iovec *vector, int count, off_t offset)
+/* Flags are for files whose writes go through the ring: by a thread, when that is stuck. */
+WRAPPED(ssize_t, pwritev64v2, int fd, const struct iovec *vector, int count, off_t offset,
+	int flags)
 {
 	struct sim_disk *disk = sim_disk_of(fd);
+	uint64_t first;
+	ssize_t done;
 
 	if (!disk)
-		return __real_pwritev64(fd, vector, count, offset);
-	return transfer_now(disk, vector, count, (uint64_t)offset, true);
+		return __real_pwritev64v2(fd, vector, count, offset, flags);
+	if (!sim_disk_takes_flags(disk, (uint32_t)flags))
+		return (ssize_t)sim_answer(-EOPNOTSUPP);
+	if (!disk->in_memory && sim_one_in(sim_faults.disk_error))
+		return (ssize_t)sim_answer(-EIO);
+	first = disk->records;
+	done = transfer_now(disk, vector, count, (uint64_t)offset, true);
+	if (done > 0 && flags & RWF_DSYNC)
+		sim_disk_keep_since(disk, first);
+	return done;
 }
 
 /* Only to find out whether a flag is known. */

@@ -19,12 +19,24 @@
 #include "tests/sim/sockets.h"
 
 #define BLOCK 4096u /* of the file system */
+#define LONGEST_QUEUE (40 * SIM_SECOND)
 
 struct sim_record {
 	struct sim_record *next;
 	uint64_t number, sector, count; /* sectors */
 	uint8_t data[];
 };
+
+/*
+ * Buffered writes of regular files begin one after the other, as do those in the kernel
+ * whose hash is the same: when one that stalls is done.
+ */
+static uint64_t queue_moves_at;
+
+void sim_disks_begin(void)
+{
+	queue_moves_at = 0;
+}
 
 /* ---- what is there ----------------------------------------------------- */
 
@@ -368,6 +380,15 @@ int64_t sim_disk_write_now(struct sim_disk *disk, const void *from, uint64_t len
 	return (int64_t)length;
 }
 
+void sim_disk_keep_since(struct sim_disk *disk, uint64_t count)
+{
+	if (disk->dead)
+		return;
+	for (const struct sim_record *r = disk->first; r; r = r->next)
+		if (r->number > count)
+			keep(disk, r);
+}
+
 int64_t sim_disk_seek(const struct sim_disk *disk, uint64_t offset, bool data)
 {
 	if (offset >= disk->size)
@@ -541,7 +562,7 @@ static bool cancel(struct sim_op *op)
 	struct sim_op **at = &disk->writing;
 
 	/* Only while it waits for a thread that carries it out. */
-	if (op->moved || op->half || sim_one_in(2))
+	if (op->begins ? sim_now() >= op->begins : op->moved || op->half || sim_one_in(2))
 		return false;
 	sim_unschedule(&op->event);
 	while (*at != op)
@@ -563,6 +584,11 @@ static bool misaligned(const struct sim_op *op, const struct sim_disk *disk)
 	return bits & (disk->sector - 1);
 }
 
+bool sim_disk_takes_flags(const struct sim_disk *disk, uint32_t flags)
+{
+	return !(flags & ~(uint32_t)(RWF_DSYNC | (disk->knows_dontcache ? 0x80u : 0)));
+}
+
 /* How much of it this attempt moves. */
 static uint64_t choose_part(const struct sim_op *op, const struct sim_disk *disk)
 {
@@ -575,13 +601,28 @@ static uint64_t choose_part(const struct sim_op *op, const struct sim_disk *disk
 	return left;
 }
 
+/* How long until it takes effect; it may have to wait in turn. */
+static uint64_t write_latency(struct sim_op *op, const struct sim_disk *disk)
+{
+	uint64_t now = sim_now();
+
+	if (disk->block_device || op->direct || op->c->flags & NR_ATTEMPT_BLOCKING)
+		return latency();
+	op->begins = queue_moves_at > now ? queue_moves_at : now;
+	if (op->begins < now + LONGEST_QUEUE && sim_one_in(sim_faults.stall)) {
+		queue_moves_at = op->begins + sim_between(1, 20) * SIM_SECOND;
+		return queue_moves_at - now;
+	}
+	return op->begins - now + sim_magnitude(12, 17);
+}
+
 static void start_transfer(struct sim_op *op, struct sim_disk *disk)
 {
 	if (misaligned(op, disk)) {
 		finish(op, -EINVAL);
 		return;
 	}
-	if (op->c->rw_flags & ~(uint32_t)(RWF_DSYNC | (disk->knows_dontcache ? 0x80u : 0))) {
+	if (!sim_disk_takes_flags(disk, op->c->rw_flags)) {
 		finish(op, -EOPNOTSUPP);
 		return;
 	}
@@ -589,7 +630,7 @@ static void start_transfer(struct sim_op *op, struct sim_disk *disk)
 	if (op->operation == NR_RING_READ)
 		go_on(op, do_read, "read", latency());
 	else
-		go_on(op, do_write, "write", latency());
+		go_on(op, do_write, "write", write_latency(op, disk));
 }
 
 void sim_disk_start(struct sim_op *op)

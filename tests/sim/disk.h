@@ -46,6 +46,9 @@ struct sim_disk {
 	uint64_t out_from, out_to; /* time: nothing works in between, nanoseconds */
 };
 
+/* A world begins. */
+void sim_disks_begin(void);
+
 /* A disk of SIZE bytes of zeroes, of a kind that chance decides. */
 struct sim_disk *sim_disk_new(uint64_t size);
 /* An empty file, which may grow to SIM_FILE_MAX. */
@@ -66,6 +69,9 @@ void sim_disk_fill(struct sim_disk *disk, uint64_t offset, const void *data, uin
 int64_t sim_disk_read_now(struct sim_disk *disk, void *to, uint64_t length, uint64_t offset);
 int64_t sim_disk_write_now(struct sim_disk *disk, const void *from, uint64_t length,
 			   uint64_t offset);
+/* What was written after the first COUNT records is stable now (RWF_DSYNC). */
+void sim_disk_keep_since(struct sim_disk *disk, uint64_t count);
+bool sim_disk_takes_flags(const struct sim_disk *disk, uint32_t flags); /* RWF_… */
 int64_t sim_disk_seek(const struct sim_disk *disk, uint64_t offset, bool data);
 int sim_disk_truncate_now(struct sim_disk *disk, uint64_t size);
 int sim_disk_fallocate_now(struct sim_disk *disk, int mode, uint64_t offset, uint64_t length);

@@ -27,7 +27,7 @@ struct sim_op {
 	bool (*cancel)(struct sim_op *op); /* true: it has let go, without an effect */
 	uint64_t moved;                    /* bytes so far */
 	uint64_t stamp;                    /* of the memory, see above */
-	uint64_t sequence, part;           /* the device's */
+	uint64_t sequence, part, begins;   /* the device's */
 	int64_t result;
 	uint8_t operation; /* enum nr_ring_operation */
 	bool waiting;      /* NR_ATTEMPT_WAIT */

@@ -399,6 +399,7 @@ uint64_t sim_run_seed(uint64_t seed)
 
 	sim_world_begin(seed);
 	sim_sockets_begin();
+	sim_disks_begin();
 	sim_choose_run(run);
 	for (unsigned i = 0; i < run->rounds; i++) {
 		begin_models(run);
