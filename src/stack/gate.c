@@ -113,11 +113,13 @@ static int gate_admit(struct nr_layer *layer, struct nr_session *session, struct
 bool nr_gate_hold_open(struct nr_layer *layer)
 {
 	struct gate *g = layer->instance;
+	bool is_open;
 
 	(void)pthread_mutex_lock(&g->mutex);
-	if (!g->is_open)
+	is_open = g->is_open;
+	if (!is_open)
 		(void)pthread_mutex_unlock(&g->mutex);
-	return g->is_open;
+	return is_open;
 }
 
 void nr_gate_let_go(struct nr_layer *layer)

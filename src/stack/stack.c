@@ -383,6 +383,14 @@ static void link_slots(struct nr_stack *stack, struct nr_layer *top)
 	}
 }
 
+static void take_off_top(struct nr_stack *stack)
+{
+	struct nr_layer *layer = stack->top;
+
+	stack->top = layer->below;
+	free_layer(layer);
+}
+
 /* The layer just pushed is on top, not open: open it, or take it off again. */
 static int open_top(struct nr_stack *stack, struct nr_error *error)
 {
@@ -397,21 +405,28 @@ static int open_top(struct nr_stack *stack, struct nr_error *error)
 
 	if (err) {
 		nr_error_prefix(error, "%s", layer->type->name);
-		stack->top = layer->below;
-		free_layer(layer);
+		take_off_top(stack);
 	}
 	return err;
 }
 
-/* Keep what the parameters have made of the layer on top, to open it from again. */
+/*
+ * Keep what the parameters have made of the layer on top, which is not open yet, to open it
+ * from again; or take it off.
+ */
 static int keep_image(struct nr_stack *stack, struct nr_error *error)
 {
 	struct nr_layer *layer = stack->top;
-	size_t bytes = layer->type->instance_size;
+	size_t bytes;
 
+	assert(layer);
+	bytes = layer->type->instance_size;
 	layer->internal.image = malloc(bytes ? bytes : 1);
-	if (!layer->internal.image)
-		return nr_error_system(error, -ENOMEM, "%s", layer->type->name);
+	if (!layer->internal.image) {
+		(void)nr_error_system(error, -ENOMEM, "%s", layer->type->name);
+		take_off_top(stack);
+		return -ENOMEM;
+	}
 	memcpy(layer->internal.image, layer->instance, bytes);
 	return 0;
 }

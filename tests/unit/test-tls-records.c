@@ -273,7 +273,7 @@ static void a_part_of_a_record_is_not_pending(void **state)
 	static struct tls_raw raw;
 	struct nr_tls_session *server =
 		open_raw(&raw, side(NR_TLS_SERVER, NULL, false), priorities[0]);
-	uint8_t record[64], plain[64];
+	uint8_t record[64], plain[64] = { 0 };
 	size_t made, used;
 
 	assert_int_equal(gnutls_handshake(raw.session), 0);
