@@ -248,7 +248,8 @@ static int measure_block(struct maker *m, const uint8_t *header, size_t header_l
  */
 static int walk_frame(struct maker *m, const uint8_t *header, size_t length)
 {
-	uint64_t start = m->at + length, at = start, block, count = 0, last = 0, last_length = 0;
+	uint64_t start = m->at + length, at = start, block = 0, count = 0, last = 0,
+		 last_length = 0;
 	uint8_t copy[HEADER_MAX];
 	size_t out = 0;
 	int err;
@@ -403,8 +404,6 @@ static int take_any(struct maker *m)
 
 static void free_maker(struct maker *m)
 {
-	if (!m)
-		return;
 	(void)LZ4F_freeDecompressionContext(m->decoder);
 	free(m->file);
 	free(m->in);
@@ -412,25 +411,39 @@ static void free_maker(struct maker *m)
 	free(m);
 }
 
+/* NULL and a sentence: no memory. */
+static struct maker *new_maker(struct nr_layer *layer, struct nr_error *error)
+{
+	struct maker *m = calloc(1, sizeof(*m));
+
+	if (!m) {
+		nr_error_system(error, -ENOMEM, "the index");
+		return NULL;
+	}
+	m->error = error;
+	m->file = nr_peek_create(layer, error);
+	m->in = malloc(LEGACY_MAX);
+	m->out = malloc(NR_LZ4_LEGACY_BLOCK);
+	if (m->file && m->in && m->out &&
+	    !LZ4F_isError(LZ4F_createDecompressionContext(&m->decoder, LZ4F_VERSION)))
+		return m;
+	nr_error_system(error, -ENOMEM, "the index");
+	free_maker(m);
+	return NULL;
+}
+
 int nr_lz4_index_make(struct nr_layer *layer, struct nr_index *index, struct nr_blocks *blocks,
 		      uint64_t max, struct nr_error *error)
 {
-	struct maker *m = calloc(1, sizeof(*m));
+	struct maker *m = new_maker(layer, error);
 	int err = 0;
 
-	if (m) {
-		m->index = index;
-		m->blocks = blocks;
-		m->max = max;
-		m->error = error;
-		m->file = nr_peek_create(layer, error);
-		m->in = malloc(LEGACY_MAX);
-		m->out = malloc(NR_LZ4_LEGACY_BLOCK);
-	}
-	if (!m || !m->file || !m->in || !m->out ||
-	    LZ4F_isError(LZ4F_createDecompressionContext(&m->decoder, LZ4F_VERSION)))
-		err = nr_error_system(error, -ENOMEM, "the index");
-	else if (m->file->size == 0)
+	if (!m)
+		return -ENOMEM;
+	m->index = index;
+	m->blocks = blocks;
+	m->max = max;
+	if (m->file->size == 0)
 		err = nr_error_set(error, -EINVAL, "this is no lz4 file");
 	while (!err && m->at < m->file->size)
 		err = take_any(m);
