@@ -46,7 +46,7 @@
 #pragma GCC visibility push(default) /* what modules call */
 
 /* Raised whenever a structure or a rule here changes. */
-#define NR_LAYER_ABI 11
+#define NR_LAYER_ABI 12
 
 #define NR_NAME_MAX 4096 /* bytes of an export name (protocol, "String values") */
 
@@ -330,6 +330,14 @@ void nr_sleep(struct nr_layer *layer, struct nr_request *req, uint64_t nanosecon
  */
 typedef void nr_compute_fn(struct nr_layer *layer, struct nr_request *req);
 void nr_compute(struct nr_layer *layer, struct nr_request *req, nr_compute_fn *compute);
+
+/*
+ * In `open`: COMPUTE(context, n) for each N below COUNT, on the threads of nr_compute,
+ * several at a time and in no order; returns when all have.  Like nr_compute, for layers
+ * that `computes`; never on a worker.
+ */
+void nr_compute_each(struct nr_layer *layer, void (*compute)(void *context, size_t n),
+		     void *context, size_t count);
 
 /* Monotonic time of a worker, nanoseconds; cheap.  The worker's thread. */
 uint64_t nr_now(struct nr_worker *worker);

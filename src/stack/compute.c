@@ -16,6 +16,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 
 #include "nbdring/layer.h"
@@ -73,4 +74,63 @@ void nr_compute(struct nr_layer *layer, struct nr_request *req, nr_compute_fn *c
 	assert(layer->type->resume);
 	*c = (struct computation){ .job.run = run, .layer = layer, .req = req, .compute = compute };
 	nr_offload_submit(threads.pool, &c->job);
+}
+
+/* Computations that somebody waits for. */
+struct batch {
+	void (*compute)(void *context, size_t n);
+	void *context;
+	size_t count;
+	pthread_mutex_t lock; /* guards the two below */
+	pthread_cond_t over;
+	size_t next;
+	unsigned running; /* jobs that are not over */
+};
+
+struct share {
+	struct nr_job job;
+	struct batch *batch;
+};
+
+static void run_share(struct nr_job *job)
+{
+	struct batch *b = ((struct share *)job)->batch;
+
+	pthread_mutex_lock(&b->lock);
+	while (b->next < b->count) {
+		size_t n = b->next++;
+
+		pthread_mutex_unlock(&b->lock);
+		b->compute(b->context, n);
+		pthread_mutex_lock(&b->lock);
+	}
+	/* The batch is gone as soon as the last one has let go of the lock. */
+	if (--b->running == 0)
+		pthread_cond_signal(&b->over);
+	pthread_mutex_unlock(&b->lock);
+}
+
+void nr_compute_each(struct nr_layer *layer, void (*compute)(void *context, size_t n),
+		     void *context, size_t count)
+{
+	struct share share[THREADS_MAX];
+	struct batch b = {
+		.compute = compute,
+		.context = context,
+		.count = count,
+		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.over = PTHREAD_COND_INITIALIZER,
+		.running = processors(),
+	};
+	unsigned shares = b.running;
+
+	assert(layer->type->computes);
+	for (unsigned i = 0; i < shares; i++) {
+		share[i] = (struct share){ .job.run = run_share, .batch = &b };
+		nr_offload_submit(threads.pool, &share[i].job);
+	}
+	pthread_mutex_lock(&b.lock);
+	while (b.running > 0)
+		pthread_cond_wait(&b.over, &b.lock);
+	pthread_mutex_unlock(&b.lock);
 }
