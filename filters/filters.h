@@ -16,10 +16,11 @@ extern const struct nr_layer_type nr_scan_type;
 /* archives */
 extern const struct nr_layer_type nr_tar_type;
 extern const struct nr_layer_type nr_xva_type;
-extern const struct nr_layer_type nr_gzip_type; /* with zlib */
-extern const struct nr_layer_type nr_zstd_type; /* with libzstd */
-extern const struct nr_layer_type nr_xz_type;   /* with liblzma */
-extern const struct nr_layer_type nr_lz4_type;  /* with liblz4 and zlib */
+extern const struct nr_layer_type nr_gzip_type;  /* with zlib */
+extern const struct nr_layer_type nr_zstd_type;  /* with libzstd */
+extern const struct nr_layer_type nr_xz_type;    /* with liblzma */
+extern const struct nr_layer_type nr_lz4_type;   /* with liblz4 and zlib */
+extern const struct nr_layer_type nr_bzip2_type; /* with libbz2 and zlib */
 
 /* encryption */
 extern const struct nr_layer_type nr_luks_type; /* with libcryptsetup, json-c and GnuTLS */

@@ -29,6 +29,9 @@ const struct nr_layer_type *const nr_filters[] = {
 #ifdef NR_HAVE_LZ4
 	&nr_lz4_type,
 #endif
+#ifdef NR_HAVE_BZIP2
+	&nr_bzip2_type,
+#endif
 #ifdef NR_HAVE_LUKS
 	&nr_luks_type,
 #endif

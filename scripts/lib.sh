@@ -14,13 +14,13 @@ jobs=${JOBS:-$(nproc)}
 # shellcheck disable=SC2034
 build_packages=(gcc libc6-dev meson ninja-build pkg-config liburing-dev liburcu-dev
 	libgnutls28-dev libseccomp-dev libselinux1-dev liblzma-dev zlib1g-dev libzstd-dev liblz4-dev
-	libcryptsetup-dev libjson-c-dev libxxhash-dev nettle-dev perl)
+	libbz2-dev libcryptsetup-dev libjson-c-dev libxxhash-dev nettle-dev perl)
 # shellcheck disable=SC2034
 demo_packages=(e2fsprogs)
 # nbd-client and kmod are for the kernel's own client, where the kernel has one.
 # shellcheck disable=SC2034
 test_packages=(libcmocka-dev libnbd-bin python3 python3-libnbd qemu-utils fio e2fsprogs nbdkit
-	util-linux fdisk mount tar libarchive-tools xz-utils pigz zstd lz4 procps nbd-client kmod gnutls-bin openssl systemd
+	util-linux fdisk mount tar libarchive-tools xz-utils pigz zstd lz4 bzip2 pbzip2 lbzip2 procps nbd-client kmod gnutls-bin openssl systemd
 	cryptsetup-bin)
 # The servers that bench/run compares with, and the clients it uses beside its own.
 # shellcheck disable=SC2034

@@ -572,4 +572,102 @@ lie_lz4() {
 	refused "damaged" "frameSize" -- -U "$WORK/s" --filter=lz4 file "$DISK/lie.lz4"
 }
 
+# What is damaged is found when the index is made, all of the file being unpacked.
+test_bzip2() {
+	need bzip2 pbzip2 lbzip2
+	# It takes its time, so less of the disk: what is around the zeroes.
+	head -c 14131277 disk.img | tail -c 6758477 >less
+	mv less disk.img
+	head -c 1000001 disk.img >front
+	tail -c +1000002 disk.img >back
+	bzip2 -c disk.img >one.bz2
+	bzip2 -1 -c disk.img >small.bz2
+	lbzip2 -c disk.img >lbzip2.bz2
+	pbzip2 -q -p2 -b3 -c disk.img >pbzip2.bz2
+	{
+		bzip2 -c front
+		bzip2 -c </dev/null
+		bzip2 -3 -c back
+	} >streams.bz2
+	for file in one small lbzip2 pbzip2 streams; do
+		served "$file.bz2"
+	done
+	note "zeroes are holes, and nothing can be written"
+	start_server --filter=bzip2 file "$DISK/small.bz2"
+	nbdinfo --is readonly "$URI" || fail "it can be written"
+	"$PYTHON" - "$URI" <<-'EOT'
+		import nbd, sys
+
+		h = nbd.NBD()
+		h.connect_uri(sys.argv[1])
+		kinds = set()
+		h.pread_structured(1 << 20, 4 << 20, lambda data, at, kind, err: kinds.add(kind))
+		assert kinds == {nbd.READ_HOLE}, kinds
+	EOT
+	stop_server
+	cut one.bz2
+	cut pbzip2.bz2
+	note "damage in the middle"
+	cp one.bz2 damaged.bz2
+	printf 'not what was here before' |
+		dd of=damaged.bz2 bs=1 seek="$(($(stat -c %s one.bz2) / 2))" conv=notrunc status=none
+	refused damaged -- -U "$WORK/s" --filter=bzip2 file "$DISK/damaged.bz2"
+	note "a stream without one of its blocks"
+	"$PYTHON" - <<-'EOT'
+		data = open('small.bz2', 'rb').read()
+		bits = bin(int.from_bytes(b'\1' + data, 'big'))[3:]
+		mark = bin(0x314159265359)[2:].zfill(48)
+		second = bits.index(mark, 33)
+		third = bits.index(mark, second + 1)
+		bits = bits[:second] + bits[third:]
+		bits += '0' * (-len(bits) % 8)
+		open('less.bz2', 'wb').write(int(bits, 2).to_bytes(len(bits) // 8, 'big'))
+	EOT
+	refused damaged -- -U "$WORK/s" --filter=bzip2 file "$DISK/less.bz2"
+	note "what is no bzip2 behind the end"
+	{ cat one.bz2 && head -c 1000 /dev/zero; } >behind.bz2
+	start_server --filter=bzip2 file "$DISK/behind.bz2"
+	logged "warning: bzip2: what comes behind byte $(stat -c %s one.bz2) is left out"
+	nbdcopy "$URI" copy
+	same_bytes disk.img copy
+	stop_server
+	in_tar pbzip2 -q
+	kept_index pbzip2.bz2 one.bz2
+	note "marks that are none"
+	marks_bzip2
+	note "blocks of many MiB"
+	head -c 60000000 /dev/zero | bzip2 -c >zeroes.bz2
+	head -c 60000000 /dev/zero >zeroes.img
+	start_server --filter=bzip2 file "$DISK/zeroes.bz2"
+	qemu-img compare -f raw -F raw "$URI" zeroes.img
+	stop_server
+	refused bzip2-max-size -- -U "$WORK/s" --filter=bzip2 file "$DISK/zeroes.bz2" bzip2-max-size=50M
+}
+
+# What marks the beginning of a block, and the end of a stream, in the middle of blocks: the
+# map of the bytes that are used in a block has any bits.
+marks_bzip2() {
+	"$PYTHON" - <<-'EOT'
+		import bz2, random
+
+		def values(words):
+		    return [64 + 16 * i + bit for i, word in enumerate(words) for bit in range(16) if word >> (15 - bit) & 1]
+
+		random.seed(1)
+		data = b''
+		for words in (0x3141, 0x5926, 0x5359), (0x1772, 0x4538, 0x5090):
+		    data += bytes(random.choices(values(words), k=300000))
+		packed = bz2.compress(data[:300000]) + bz2.compress(data[300000:])
+		bits = bin(int.from_bytes(b'\1' + packed, 'big'))
+		assert bits.count(bin(0x314159265359)[2:].zfill(48)) > 2
+		assert bits.count(bin(0x177245385090)[2:].zfill(48)) > 2
+		open('marks.img', 'wb').write(data)
+		open('marks.bz2', 'wb').write(packed)
+	EOT
+	start_server --filter=bzip2 file "$DISK/marks.bz2"
+	nbdcopy "$URI" copy
+	same_bytes marks.img copy
+	stop_server
+}
+
 "test_$format"

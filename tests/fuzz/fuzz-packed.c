@@ -155,6 +155,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		"gzip gzip-max-size=64M | bytes",
 		"zstd zstd-max-block=64k zstd-max-depth=8 zstd-max-size=64M | bytes",
 		"lz4 lz4-max-size=64M | bytes",
+		"bzip2 bzip2-max-size=64M | bytes",
 	};
 	static const struct nr_layer_type *const types[] = { &bytes_type, NULL };
 	struct layer_options options = { .types = types };

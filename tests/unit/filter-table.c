@@ -35,6 +35,7 @@ static const struct filter_row rows[] = {
 	{ "gzip", "", APART, NULL, false, true, 0 },
 	{ "xz", "", APART, NULL, false, true, 0 },
 	{ "lz4", "", APART, NULL, false, true, 0 },
+	{ "bzip2", "", APART, NULL, false, true, 0 },
 	{ "luks", "", APART, NULL, false, true, 0 },
 	{ "tar", "tar-entry=disk", TRANSPARENT, "archived", true, true, 2 * TABLE_BYTES },
 	/* overlays; in memory, since most of these tests do no I/O */

@@ -28,8 +28,14 @@ static const struct {
 	const char *name;
 	const char *unless; /* in its parameters; NULL: always */
 } ends[] = {
-	{ "cache", "writethrough" }, { "cow", NULL }, { "gzip", NULL }, { "lz4", NULL },
-	{ "noextents", NULL },       { "xz", NULL },  { "zstd", NULL },
+	{ "cache", "writethrough" },
+	{ "cow", NULL },
+	{ "bzip2", NULL },
+	{ "gzip", NULL },
+	{ "lz4", NULL },
+	{ "noextents", NULL },
+	{ "xz", NULL },
+	{ "zstd", NULL },
 };
 
 static bool ends_contexts(const struct filter_row *row)
