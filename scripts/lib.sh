@@ -24,7 +24,7 @@ test_packages=(libcmocka-dev libnbd-bin python3 python3-libnbd qemu-utils fio e2
 	cryptsetup-bin)
 # The servers that bench/run compares with, and the clients it uses beside its own.
 # shellcheck disable=SC2034
-bench_packages=(nbdkit qemu-utils nbd-server fio libnbd-bin gnutls-bin cryptsetup-bin)
+bench_packages=(nbdkit qemu-utils nbd-server fio libnbd-bin gnutls-bin cryptsetup-bin xz-utils zstd lz4 lbzip2)
 # clang 14 where it exists (Debian 12), else the release's own.
 # shellcheck disable=SC2034
 check_packages=(clang clang-tidy clang-format shellcheck git)

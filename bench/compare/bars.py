@@ -15,7 +15,8 @@ QEMU = ("qemu-nbd",)
 MORE_IS_BETTER = ("requests_per_s", "bytes_per_s")
 
 FIGURES = {"server_cpu_us": "CPU per request", "requests_per_s": "requests/s",
-           "p50_us": "p50 latency", "wall_s": "wall time", "rss": "KiB each"}
+           "p50_us": "p50 latency", "wall_s": "wall time", "rss": "KiB each",
+           "index_percent": "% of the file"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ _STRIPE = {**_read(32), "set": "compose", "medium": "striped"}
 _DIRECT = [("read, O_DIRECT", _read(32, medium="direct")),
            ("write, O_DIRECT", _write(32, medium="direct", set="direct"))]
 _COPY = {"set": "copy", "medium": "cached", "content": "spread", "tool": "nbdcopy"}
+
+
+_ARCHIVE = {"set": "archives", "kind": "tool"}
+_TAR = {**_read(32), "set": "archives"}
 
 
 def _memory(depth, connections=1):
@@ -114,6 +119,14 @@ BARS = [
         NBDKIT + QEMU, "nbdkit, qemu-nbd"),
     Bar("connections over TLS, one after the other", _TLS_CONNECT, "server_cpu_us", 1,
         NBDKIT + QEMU, "nbdkit, qemu-nbd"),
+    Bar("xz image of many blocks, all of it", {**_ARCHIVE, "medium": "xz", "tool": "nbdcopy"},
+        "wall_s", 1 / 1.6, NBDKIT, "nbdkit"),
+    Bar("64 KiB of a gzip file whose index is there, s", {**_ARCHIVE, "tool": "first read"},
+        "wall_s", 0.1, whom="(as it is)"),
+    Bar("index of a gzip file", {**_ARCHIVE, "tool": "first read"}, "index_percent", 1,
+        whom="(as it is)"),
+    Bar("4 KiB read out of a tar, depth 32", {**_TAR, "medium": "tar"}, "server_cpu_us", 1.05,
+        whom="the file without it", base={**_TAR, "medium": "cached"}),
     Bar("10,000 idle connections, KiB each", {"kind": "idle", "wanted": 10000}, "rss", 4,
         whom="(as it is)"),
     Bar("1,000 busy connections, depth 8 each", _read(8, 1000, set="connections"),

@@ -105,6 +105,13 @@ class Nbdload(Client):
                 + ["--export", server.peer.export(server.disk)]
                 + (["--exports", str(exports)] if exports else []))
 
+    def first_read(self, server):
+        """As a tool's report: from the client's start to its end."""
+        argv = [self.path, *self._export(server), "--rw", "randread", "--block-size", "64K",
+                "--requests", "1", server.socket]
+        report = self.run(server, argv, 600)[1]
+        return {**report, "rss_kib": system.process_memory(server.pid)["rss"]}
+
     def hold_idle(self, server, count, warm):
         """Opens idle connections; returns (process, how many, why not more)."""
         arguments = ["--idle", str(count)] + (["--idle-warm"] if warm else [])
@@ -202,14 +209,17 @@ TOOLS = {
     "qemu-img map": ["qemu-img", "map", "-f", "raw", "--output=json", "{uri}"],
     "nbdinfo --map": ["nbdinfo", "--map", "{uri}"],
 }
+FIRST_READ = "first read"  # 64 KiB somewhere in the image, by nbdload, from a server just started
 
 
 class Tool(Client):
     """A program that does one thing with the whole image; what counts is how long it takes."""
 
     def once(self, name, server, limit=300):
+        """Its report, with the server's memory at the end."""
         argv = [word.format(uri=server.uri, size=server.size) for word in TOOLS[name]]
-        return self.run(server, argv, limit)[1]
+        report = self.run(server, argv, limit)[1]
+        return {**report, "rss_kib": system.process_memory(server.pid)["rss"]}
 
 
 def fio_has_nbd(path):
@@ -224,7 +234,7 @@ class Clients:
         self.nbdload = Nbdload(nbdload, cpus)
         self.loads = {"nbdload": self.nbdload}
         self.tool = Tool(None, cpus)
-        self.tools, self.missing = [], []
+        self.tools, self.missing = [FIRST_READ], []
         fio = shutil.which("fio")
         # Without NBD there is nothing else for the server's processor to do.
         self.storage = Fio(fio, server_cpus)

@@ -45,7 +45,9 @@ TOOL_FIGURES = {
     "wall_s": lambda r: r["wall_ns"] / 1e9,
     "server_cpu_s": lambda r: r["server_cpu_ns"] / 1e9,
     "client_cpu_s": lambda r: r["client_cpu_ns"] / 1e9,
+    "rss_mib": lambda r: r["rss_kib"] / 1024,
 }
+INDEX_FIGURES = {"index_percent": lambda r: 100 * r["index_bytes"] / r["file_bytes"]}
 
 
 def summary(reports, figures):
@@ -63,4 +65,7 @@ def collect(reports):
 
 
 def collect_tool(reports):
-    return {"summary": summary(reports, TOOL_FIGURES), "rounds": reports}
+    figures = dict(TOOL_FIGURES)
+    if all("index_bytes" in report for report in reports):
+        figures.update(INDEX_FIGURES)
+    return {"summary": summary(reports, figures), "rounds": reports}

@@ -6,9 +6,11 @@ meanwhile meets all of them alike.
 """
 
 import contextlib
+import os
 import time
 
 from compare import disks, measure, running
+from compare.clients import FIRST_READ
 from compare.servers import Failed
 from compare.sets import Row, ToolRow
 
@@ -84,11 +86,11 @@ def start_disks(bench, set_name, rows, stack):
     return servers
 
 
-def measure_group(bench, entries, once, warm_up=True):
+def measure_group(bench, entries, once, warm_up=True, rounds=0):
     """Rounds over (row, server) pairs; [reports] of each. `once(row, server, turn)` is one run;
     turn 0 only warms up. A pair that fails is left out from then on."""
     reports = [[] for _ in entries]
-    for turn in range(0 if warm_up else 1, bench.options.rounds + 1):
+    for turn in range(0 if warm_up else 1, (rounds or bench.options.rounds) + 1):
         first = turn % max(1, len(entries))
         for i in list(range(first, len(entries))) + list(range(first)):
             row, server = entries[i]
@@ -160,6 +162,18 @@ def load_part(bench, set_name, part, rows, show):
         return {"rows": done, "notes": notes_of(servers)}
 
 
+def first_read(bench, row, server):
+    """From a server of its own beside SERVER, which has found out by now what it keeps."""
+    store = server.store
+    with running.Running(server.peer, row.disk, bench.folder, server.size,
+                         running.cpus_of(row.disk, bench), store) as fresh:
+        report = bench.nbdload.first_read(fresh)
+    if os.path.exists(store.index) and server.peer.keeps_index:
+        report.update(index_bytes=os.path.getsize(store.index),
+                      file_bytes=os.path.getsize(store.path))
+    return report
+
+
 def tool_part(bench, set_name, part, rows, show):
     """The same for tools that go through a whole image."""
     done = []
@@ -167,14 +181,18 @@ def tool_part(bench, set_name, part, rows, show):
 
     def once(row, server, turn):
         server.settle()
-        return bench.clients.tool.once(row.tool, server)
+        if row.tool == FIRST_READ:
+            return first_read(bench, row, server)
+        return bench.clients.tool.once(row.tool, server, 1200 if row.disk.packed else 300)
 
     with contextlib.ExitStack() as stack:
         servers = start_disks(bench, set_name, rows, stack)
         for row in rows:
             entries = [(row, server) for server in servers[row.disk].values()
                        if takes_part(set_name, row, server.peer)]
-            reports = measure_group(bench, entries, once)
+            packed = row.disk.packed  # takes long enough to be told from noise by few
+            reports = measure_group(bench, entries, once, not packed,
+                                    min(3, bench.options.rounds) if packed else 0)
             results = {server.name: measure.collect_tool(r)
                        for (_, server), r in zip(entries, reports) if r}
             done.append({"kind": "tool", "set": set_name, "part": part.name,

@@ -73,7 +73,8 @@ class Running:
                 return False
 
     def _wait_ready(self):
-        until = time.monotonic() + 15
+        """An archive may have to be unpacked before."""
+        until = time.monotonic() + (600 if self.disk.packed else 15)
         while time.monotonic() < until:
             if self._ended():
                 raise Failed(f"{self.name} ended at once: {self.last_words()}")
@@ -184,7 +185,11 @@ def make_store(peer, disk, size, base, folder):
 
 
 def size_of(disk, options):
-    return disk.size or options.size
+    return disk.size or (options.archive if disk.compressed else options.size)
+
+
+def cpus_of(disk, bench):
+    return None if disk.spread else bench.server_cpus
 
 
 def _shared_store(bench, disk, peers, stack):
@@ -212,8 +217,8 @@ def start(bench, disk, peers, stack, written):
     for peer in peers:
         own = disk.medium == "memory" and peer.own_memory
         try:
-            server = stack.enter_context(Running(peer, disk, bench.folder, size, bench.server_cpus,
-                                                 None if own else store))
+            server = stack.enter_context(Running(peer, disk, bench.folder, size,
+                                                 cpus_of(disk, bench), None if own else store))
             if own or disk.medium in ("remote", *COMPOSED):
                 measure.fill(bench.nbdload, server)
             servers[peer.name] = server

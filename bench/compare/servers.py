@@ -2,9 +2,10 @@
 
 A medium is where the bytes are: `memory` (the server's own), `cached` (a file, through the
 page cache), `direct` (a file, around the page cache), `loop` (a block device, around the page
-cache), `remote` (the memory of another nbdring, on a Unix socket), and those in COMPOSED, of which
-only nbdring knows. What a server cannot serve it is left out of. Another peer is one more subclass of
-Peer in ALL; nothing else needs to know it.
+cache), `remote` (the memory of another nbdring, on a Unix socket), those in COMPOSED, of which
+only nbdring knows, and those in PACKED: archives, each named after the filter that unpacks it.
+What a server cannot serve it is left out of. Another peer is one more subclass of Peer in ALL;
+nothing else needs to know it.
 """
 
 import os
@@ -32,6 +33,18 @@ COMPOSED = {
 }
 
 
+# Archives: what nbdring and nbdkit are both told, and what nbdring alone is. Caches are far
+# smaller than the image, so that all of it is unpacked each time.
+PACKED = {
+    "xz": (["xz-max-block=16M", "xz-max-depth=4"], []),
+    "gzip": ([], ["gzip-cache=64M", "gzip-index={path}.index"]),
+    "zstd": ([], ["zstd-max-block=16M", "zstd-max-depth=4"]),
+    "lz4": ([], ["lz4-cache=64M", "lz4-index={path}.index"]),
+    "bzip2": ([], ["bzip2-cache=64M", "bzip2-index={path}.index"]),
+    "tar": (["tar-entry=disk.img"], []),
+}
+
+
 class Failed(Exception):
     """A server or a client did not do its part; the text says what."""
 
@@ -49,6 +62,15 @@ class Disk:
     tls: bool = False  # clients have to encrypt
     filters: tuple = ()  # over it, by names that nbdring and nbdkit share, the topmost first
     parameters: tuple = ()  # of those
+    spread: bool = False  # over all processors, where servers are held to one elsewhere
+
+    @property
+    def packed(self):
+        return self.medium in PACKED
+
+    @property
+    def compressed(self):
+        return self.packed and self.medium != "tar"
 
 
 @dataclass(frozen=True)
@@ -97,6 +119,7 @@ class Peer:
     durable = True  # what is flushed is on the disk
     extents = True  # tells clients where holes are
     daemon = False  # goes into the background
+    keeps_index = False  # of an archive, so that the next start has nothing to unpack
     storage = False  # no server at all: a client that works on the file itself
     idle_set = True
     most_busy = None  # connections with load, beyond which it is not asked; None: any number
@@ -141,8 +164,16 @@ def built(build, variable, relative):
 
 def _layers(job):
     """Filters, backend and parameters, which nbdring and nbdkit have in common."""
+    if job.disk.packed:
+        return [f"--filter={job.disk.medium}", "file", job.path, *PACKED[job.disk.medium][0]]
     return ([f"--filter={name}" for name in job.disk.filters] + _backend(job)
             + list(job.disk.parameters))
+
+
+def _own_parameters(job):
+    """What only nbdring is told of an archive."""
+    return [text.format(path=job.path) for text in PACKED[job.disk.medium][1]] \
+        if job.disk.packed else []
 
 
 def _backend(job):
@@ -163,8 +194,8 @@ def _tls(job):
 
 class Nbdring(Peer):
     name = "nbdring"
-    media = MEDIA + ("remote", *COMPOSED)
-    folders = tls = filters = True
+    media = MEDIA + ("remote", *COMPOSED, *PACKED)
+    folders = tls = filters = keeps_index = True
     options = ["-t", "1"]
 
     def find(self, build):
@@ -172,7 +203,7 @@ class Nbdring(Peer):
 
     def command(self, job):
         return ([self.path, "-f", "-U", job.socket, "-P", job.pidfile] + self.options + _tls(job)
-                + _layers(job))
+                + _layers(job) + _own_parameters(job))
 
 
 class NbdringAsInstalled(Nbdring):
@@ -205,7 +236,7 @@ class NbdringSpin(Nbdring):
 class Nbdkit(Peer):
     name = "nbdkit"
     program = "nbdkit"
-    media = MEDIA + ("remote",)
+    media = MEDIA + ("remote", "xz", "gzip", "tar")
     folders = tls = filters = True
     notes = {medium: "nbdkit has no O_DIRECT here: its cache=none reads through the page cache "
                      "and asks the kernel to drop the pages" for medium in ("direct", "loop")}

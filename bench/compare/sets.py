@@ -7,6 +7,7 @@ and its rows are measured one after the other, or, where rows are compared with 
 
 from dataclasses import dataclass
 
+from compare.clients import FIRST_READ
 from compare.servers import Disk
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
@@ -205,6 +206,24 @@ def _slow_map(*filters):
                  for tool in ("qemu-img map", "qemu-img convert", "nbdinfo --map"))
 
 
+def _unpacked(medium, quick=False):
+    """All of an archive, by a server that may use all processors."""
+    return ToolRow("nbdcopy", Disk(medium, spread=True), f"{medium} in order", quick)
+
+
+def _archives():
+    """Random reads of a gzip file, the first of which nbdkit unpacks all of it for."""
+    disk = Disk("gzip", spread=True)
+    return (Part("first read", (ToolRow(FIRST_READ, disk, "64 KiB of a gzip file", True),)),
+            Part("in order", tuple(_unpacked(medium, medium == "xz")
+                                   for medium in ("xz", "gzip", "zstd", "lz4", "bzip2"))),
+            Part("random", (_row(disk, "randread", "64K", 1, quick=True),
+                            _row(disk, "randread", "64K", 8))),
+            Part("tar", tuple(_row(Disk(medium), "randread", "4K", 32, quick=True, suffix=name)
+                              for medium, name in (("cached", "raw file"), ("tar", "in a tar"))),
+                 together=True))
+
+
 def _connections():
     return tuple(_row(MEMORY, "randread", "4K", depth, connections,
                       depth == 8 and connections in (1, 8, 1000))
@@ -231,6 +250,7 @@ def _sizes(medium, last, last_name):
 
 
 IDLE, FILTERS = "idle", "filters"  # measured in ways of their own
+ARCHIVES = "archives"
 
 SETS = {
     "memory": [Part("memory", _grid(MEMORY, _QUICK_MEMORY))],
@@ -257,6 +277,7 @@ SETS = {
     "readahead": [Part("slow", _slow()), Part("readahead", _slow("readahead")),
                   Part("readahead over cache", _slow("readahead", "cache"))],
     "map": [Part("slow map", _slow_map()), Part("cacheextents", _slow_map("cacheextents"))],
+    ARCHIVES: list(_archives()),
     "tls": [Part("tls", _tls(Disk("memory", tls=True)))],
     "connections": [Part("connections", _connections(), together=True)],
     "exports": [Part("exports", _exports(), together=True)],

@@ -54,8 +54,14 @@ def load_row(row):
     return "\n".join(lines)
 
 
-TOOL_HEAD = (f"  {'server':<20} {'wall s':>9} {'±%':>4} {'server cpu s':>13} {'client cpu s':>13}  "
+TOOL_HEAD = (f"  {'server':<20} {'wall s':>9} {'±%':>4} {'server cpu s':>13} {'client cpu s':>13} "
+             f"{'RSS MiB':>8}  "
              f"{'wall over: nbdkit':>17} {'qemu':>6}")
+
+
+def _index_text(result):
+    found = result["summary"].get("index_percent")
+    return f"  index: {found['median']:.2f} % of the file" if found else ""
 
 
 def tool_row(row):
@@ -67,9 +73,10 @@ def tool_row(row):
         lines.append(
             f"  {name + '*' if name in row['noted'] else name:<20} {wall['median']:>9.3f} "
             f"{wall['spread_percent']:>4.0f} {_median(result, 'server_cpu_s'):>13.3f} "
-            f"{_median(result, 'client_cpu_s'):>13.3f}  "
+            f"{_median(result, 'client_cpu_s'):>13.3f} {_median(result, 'rss_mib'):>8.0f}  "
             + _ratio(wall["median"], _best(servers, NBDKIT, "wall_s", min), 17) + " "
-            + _ratio(wall["median"], _best(servers, QEMU, "wall_s", min), 6))
+            + _ratio(wall["median"], _best(servers, QEMU, "wall_s", min), 6)
+            + _index_text(result))
     return "\n".join(lines)
 
 

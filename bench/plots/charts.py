@@ -252,6 +252,12 @@ def tools(rows):
     return [figure for figure in found if figure]
 
 
+def archives(rows):
+    loads = [row for row in rows if row["kind"] == "load"]
+    return (tools([row for row in rows if row["kind"] == "tool"])
+            + load_bars(loads, [("Requests per second", RATE), ("CPU per request", CPU)]))
+
+
 def latency(rows):
     found = [distribution(row) for row in rows] + load_bars(
         rows, [("Half of all are faster than", P50), ("CPU per request", CPU)])

@@ -34,6 +34,9 @@ SECTIONS = {
               "memory, and the same from memory.", charts.direct),
     "compose": ("Disks made of others", "A mirror of two disks in memory and one of them; a stripe "
                 "of four slow disks and one of them.", charts.direct),
+    "archives": ("Compressed disks", "Served in place: all of them in order, random reads of a "
+                 "gzip file and the first one after a start, and a disk in a tar.",
+                 charts.archives),
     "tls": ("TLS", "Version 1.3 with AES-128-GCM. The client's encryption is in threads of its own, "
             "so its rates say less than the server's processor time.", charts.direct),
     "connections": ("Busy connections", "The same load on one to a thousand connections.",
@@ -73,7 +76,8 @@ LOAD_COLUMNS = [("k req/s", "requests_per_s", 1e-3, 2), ("MiB/s", "bytes_per_s",
                 ("p99.9 µs", "p999_us", 1, 1), ("flush p50 µs", "flush_p50_us", 1, 0),
                 ("flush p99 µs", "flush_p99_us", 1, 0)]
 TOOL_COLUMNS = [("wall s", "wall_s", 1, 3), ("server CPU s", "server_cpu_s", 1, 3),
-                ("client CPU s", "client_cpu_s", 1, 3)]
+                ("client CPU s", "client_cpu_s", 1, 3), ("RSS MiB", "rss_mib", 1, 0),
+                ("index, % of the file", "index_percent", 1, 2)]
 SPREAD_OF = ("requests_per_s", "server_cpu_us", "wall_s")
 
 

@@ -124,6 +124,22 @@ class Bars(unittest.TestCase):
         self.assertAlmostEqual(bar["ratio"], 0.7)
         self.assertTrue(bar["kept"])
 
+    def test_archives_are_judged_in_seconds_and_percent(self):
+        def row(medium, tool, **figures):
+            return {"kind": "tool", "set": "archives", "medium": medium, "tool": tool,
+                    "row": f"{tool}, {medium}", "servers": {
+                        name: {"summary": {key: {"median": value, "spread_percent": 0.0}
+                                           for key, value in each.items()}}
+                        for name, each in figures.items()}}
+
+        rows = [row("gzip", "first read", nbdring={"wall_s": 0.2, "index_percent": 0.9},
+                    nbdkit={"wall_s": 20.0}),
+                row("xz", "nbdcopy", nbdring={"wall_s": 10.0}, nbdkit={"wall_s": 17.0})]
+        self.assertFalse(judged(rows, "64 KiB of a gzip file whose index is there, s",
+                                "(as it is)")["kept"])
+        self.assertTrue(judged(rows, "index of a gzip file", "(as it is)")["kept"])
+        self.assertTrue(judged(rows, "xz image of many blocks, all of it", "nbdkit")["kept"])
+
     def test_without_results_there_are_no_bars(self):
         self.assertEqual(bars.judge({"memory": {"rows": []}}), [])
 

@@ -91,6 +91,16 @@ class Others(Case):
                 self.assertGreater(row["servers"]["nbdring"]["summary"]["wall_s"]["median"], 0)
                 self.assertIn(row["row"], printed)
 
+    @unittest.skipUnless(ON_DISK, "there is no disk to serve files from")
+    def test_archives(self):
+        result, printed = self.bench("archives", "--archive", "4", *TINY)
+        rows = result["sets"]["archives"]["rows"]
+        self.assertIn("first read, 64 KiB of a gzip file", [row["row"] for row in rows])
+        self.assertIn("tar", [row["medium"] for row in rows])
+        for row in rows:
+            self.assertTrue(row["servers"]["nbdring"]["rounds"], row["row"])
+        self.assertIn("% of the file", printed)
+
     def test_idle_connections(self):
         result, printed = self.bench("idle", "--idle", "50", *TINY)
         rows = result["sets"]["idle"]["rows"]
