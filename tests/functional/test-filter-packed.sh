@@ -338,7 +338,15 @@ kept_index() {
 	for change in 8 40 64 100 $(($(stat -c %s index) / 2)) $(($(stat -c %s index) - 10)); do
 		note "byte $change of it is another"
 		cp index.good index
-		printf '\x55' | dd of=index bs=1 seek="$change" conv=notrunc status=none
+		"$PYTHON" - "$change" <<-'EOT'
+			import sys
+
+			with open('index', 'r+b') as f:
+			    f.seek(int(sys.argv[1]))
+			    byte = f.read(1)[0]
+			    f.seek(-1, 1)
+			    f.write(bytes((byte ^ 0x55,)))
+		EOT
 		served_with_index "$1"
 		logged "warning: $format: $DISK/index: .*made anew"
 		same_bytes index index.good
