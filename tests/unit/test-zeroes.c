@@ -26,7 +26,7 @@ static unsigned below(unsigned limit)
 static void runs_are_those_of_an_array(void **state)
 {
 	uint8_t expected[GRAINS] = { NR_GRAIN_UNKNOWN };
-	struct nr_zeroes zeroes = { NULL };
+	struct nr_zeroes zeroes = { .word = NULL };
 
 	srand(1);
 	assert_true(nr_zeroes_reserve(&zeroes, GRAINS / 2));
@@ -57,7 +57,7 @@ static void runs_are_those_of_an_array(void **state)
 
 static void words_that_are_full_are_one_run(void **state)
 {
-	struct nr_zeroes zeroes = { NULL };
+	struct nr_zeroes zeroes = { .word = NULL };
 	uint64_t count;
 
 	assert_true(nr_zeroes_reserve(&zeroes, 640));
@@ -74,7 +74,7 @@ static void words_that_are_full_are_one_run(void **state)
 
 static void what_has_no_room_is_unknown(void **state)
 {
-	struct nr_zeroes zeroes = { NULL };
+	struct nr_zeroes zeroes = { .word = NULL };
 	uint64_t count;
 
 	assert_int_equal(nr_zeroes_run(&zeroes, 7, 5, &count), NR_GRAIN_UNKNOWN);
