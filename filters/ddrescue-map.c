@@ -170,7 +170,7 @@ int nr_ddrescue_parse(struct nr_ddrescue_map *map, const char *text, size_t leng
 		      struct nr_error *error)
 {
 	struct parser p = { .map = map, .error = error };
-	const char *end = text + length;
+	const char *end = length ? text + length : text; /* an empty file is nowhere */
 	int err = 0;
 
 	*map = (struct nr_ddrescue_map){ 0 };

@@ -89,7 +89,7 @@ static bool take_range(struct text *t, struct nr_map_range *r)
 int nr_map_table_add(struct nr_map_table *table, const char *text, size_t length,
 		     struct nr_error *error)
 {
-	struct text t = { text, text + length };
+	struct text t = { text, length ? text + length : text }; /* nothing may be nowhere */
 	struct nr_map_range range;
 
 	if (!take_range(&t, &range))
@@ -126,7 +126,7 @@ static struct text trimmed(const char *from, const char *to)
 int nr_map_table_add_lines(struct nr_map_table *table, const char *text, size_t length,
 			   struct nr_error *error)
 {
-	const char *at = text, *end = text + length;
+	const char *at = text, *end = length ? text + length : text;
 
 	for (unsigned line = 1; at < end; line++) {
 		const char *next = memchr(at, '\n', (size_t)(end - at));

@@ -228,10 +228,10 @@ bool nr_secure_pending(const struct nr_connection *c)
 size_t nr_secure_decrypt(struct nr_connection *c, const struct iovec *into, unsigned count)
 {
 	struct nr_secure *s = c->secure;
+	const uint8_t *input = s->input ? s->input + s->input_head : NULL;
 	size_t used, got;
 
-	got = nr_tls_decrypt(s->session, s->input + s->input_head, s->input_tail - s->input_head,
-			     &used, into, count);
+	got = nr_tls_decrypt(s->session, input, s->input_tail - s->input_head, &used, into, count);
 	s->input_head += (uint32_t)used;
 	return got;
 }

@@ -55,7 +55,8 @@ static void serve(struct meeting *m, struct nr_handshake *h, const uint8_t *data
 
 	do {
 		state = nr_handshake_feed(h, data, length, &used);
-		data += used;
+		if (used)
+			data += used;
 		length -= used;
 		if (state == NR_HANDSHAKE_EXPORT)
 			state = answer(m, h);
