@@ -10,6 +10,9 @@
  * So k numbers from one chunk to the next mean k - 1 chunks that were left out, of the
  * length of the disk's first one, and then this chunk's own length counts.
  *
+ * In front of the disks is their metadata, ova.xml (xva-facts.h): how long they are, which
+ * chunks tell only of the last one's, and what they are called.
+ *
  * Only headers are read, when the disk is opened (tar-member.h); then it is a table of
  * ranges (ranges.h), and what was left out are holes.
  *
@@ -19,6 +22,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,10 +30,10 @@
 #include "filters/output.h"
 #include "filters/ranges.h"
 #include "filters/tar-member.h"
+#include "filters/xva-facts.h"
 #include "filters/xva-sum.h"
 #include "nbdring/checked.h"
 
-#define NAME_MAX_BYTES 32u /* "Ref:" and a number */
 #define CHUNK_MAX ((uint64_t)64 << 20)
 
 #define CACHE_MIN ((uint64_t)64 << 20)
@@ -40,6 +44,7 @@ enum verify { NEVER, ON_READ, AT_OPEN };
 struct xva {
 	const char *disk;
 	unsigned verify; /* enum verify */
+	bool metadata;
 	uint64_t size;
 	struct nr_ranges ranges;
 	struct nr_blocks blocks; /* if something is to be verified; without engine: no more */
@@ -50,13 +55,17 @@ struct xva {
 struct disk {
 	struct nr_layer *layer;
 	struct xva *xva;
-	char name[NAME_MAX_BYTES]; /* "": none yet */
-	bool chosen;               /* it is the one */
-	bool over;                 /* it was, and another one has begun */
-	uint64_t next;             /* number of the next chunk */
-	bool empty;                /* the last one is of no length */
-	uint64_t chunk;            /* length of the first one, bytes */
-	struct nr_text names;      /* of all disks, for a refusal */
+	struct nr_xva_facts facts;
+	const char *wanted; /* its ref, or a place in the archive; NULL: the only one */
+	const struct nr_xva_disk *known; /* of the one that is chosen; NULL: nothing is */
+	char name[NR_XVA_REF_MAX];       /* "": none yet */
+	size_t begun;                    /* disks so far */
+	bool chosen;                     /* it is the one */
+	bool over;                       /* it was, and another one has begun */
+	uint64_t next;                   /* number of the next chunk */
+	bool empty;                      /* the last one is of no length */
+	uint64_t chunk;                  /* length of the first one, bytes */
+	struct nr_text names;            /* of all disks, for a refusal */
 };
 
 static const char *const times[] = { "no", "read", "open", NULL };
@@ -65,11 +74,24 @@ static const struct nr_param params[] = {
 	{ .name = "xva-disk",
 	  .type = NR_PARAM_STRING,
 	  .offset = offsetof(struct xva, disk),
-	  .value = "REF",
+	  .value = "REF|UUID|NAME|N",
 	  .help = "which disk, as in Ref:10",
-	  .manual = "Which disk of the virtual machine to serve, by the name that its folder in "
-		    "the archive has, as in C<Ref:10>. Without this it is the only one; if "
-		    "there are several, their names are told." },
+	  .manual = "Which disk of the virtual machine to serve: by the name that its folder in "
+		    "the archive has, as in C<Ref:10>; or as F<ova.xml> calls it, by its UUID or "
+		    "its name (C<name_label>), if no other disk has that name; or by its place, "
+		    "from 0, in the order of device numbers, or of the archive where F<ova.xml> "
+		    "says nothing. Whatever fits first counts, in this order. Without this it is "
+		    "the only disk; if there are several, they are told." },
+#ifdef NR_HAVE_EXPAT
+	{ .name = "xva-metadata",
+	  .type = NR_PARAM_BOOL,
+	  .offset = offsetof(struct xva, metadata),
+	  .fallback = "yes",
+	  .help = "whether ova.xml is looked at",
+	  .manual = "Whether F<ova.xml> is looked at, which has the names and sizes of disks. "
+		    "Without it a disk ends with its last chunk; for exports whose metadata is "
+		    "damaged." },
+#endif
 	{ .name = "xva-verify",
 	  .type = NR_PARAM_CHOICE,
 	  .offset = offsetof(struct xva, verify),
@@ -94,7 +116,7 @@ static size_t parse_name(const char *name, uint64_t *number, const char **suffix
 {
 	size_t length = strcspn(name, "/"), digits;
 
-	if (strncmp(name, "Ref:", 4) != 0 || length >= NAME_MAX_BYTES || !name[length] ||
+	if (strncmp(name, "Ref:", 4) != 0 || length >= NR_XVA_REF_MAX || !name[length] ||
 	    strspn(name + 4, "0123456789") != length - 4)
 		return 0;
 	digits = strspn(name + length + 1, "0123456789");
@@ -105,22 +127,54 @@ static size_t parse_name(const char *name, uint64_t *number, const char **suffix
 	return length;
 }
 
+/* The disks, for a sentence; the caller frees them. */
+static const char *names_of(struct disk *d)
+{
+	if (d->facts.count > 0) {
+		nr_text_free(&d->names);
+		nr_xva_facts_list(&d->facts, &d->names);
+	}
+	return d->names.failed || !d->names.used ? "?" : d->names.data;
+}
+
+static bool is_wanted(const struct disk *d)
+{
+	char place[24];
+
+	if (!d->wanted || strcmp(d->wanted, d->name) == 0)
+		return true;
+	(void)snprintf(place, sizeof(place), "%zu", d->begun - 1);
+	return d->facts.count == 0 && strcmp(d->wanted, place) == 0;
+}
+
+static int choose(struct disk *d, struct nr_error *error)
+{
+	d->known = nr_xva_facts_of(&d->facts, d->name);
+	if (d->known && d->known->has_size == NR_XVA_BAD_SIZE)
+		return nr_error_set(error, -EINVAL,
+				    "ova.xml has a size for %s that no disk can have; "
+				    "xva-metadata=no takes that of its chunks",
+				    d->name);
+	if (d->known && d->known->has_size == NR_XVA_NO_SIZE)
+		d->known = NULL;
+	return 0;
+}
+
 static int begin_disk(struct disk *d, const char *name, size_t length, struct nr_error *error)
 {
-	struct xva *x = d->xva;
-
 	d->over |= d->chosen;
 	memcpy(d->name, name, length);
 	d->name[length] = '\0';
 	d->next = d->chunk = 0;
+	d->begun++;
 	if (d->names.used < 200)
 		nr_text_add(&d->names, "%s%s", d->names.used ? ", " : "", d->name);
-	d->chosen = !d->over && (!x->disk || strcmp(x->disk, d->name) == 0);
-	if (d->over && !x->disk)
-		return nr_error_set(error, -EEXIST,
-				    "there are several disks (%s); say which by xva-disk=",
-				    d->names.failed ? "?" : d->names.data);
-	return 0;
+	d->chosen = !d->over && is_wanted(d);
+	if (d->over && !d->wanted)
+		return nr_error_set(
+			error, -EEXIST,
+			"there are several disks (%s); say which by xva-disk=", names_of(d));
+	return d->chosen ? choose(d, error) : 0;
 }
 
 /* The chunk with what was left out before it, for verifying. */
@@ -140,7 +194,7 @@ static int add_chunk(struct disk *d, uint64_t number, uint64_t data, uint64_t le
 		     struct nr_error *error)
 {
 	struct xva *x = d->xva;
-	uint64_t skipped;
+	uint64_t skipped, fits = length;
 	int err;
 
 	if (number < d->next || length > CHUNK_MAX)
@@ -153,7 +207,15 @@ static int add_chunk(struct disk *d, uint64_t number, uint64_t data, uint64_t le
 		d->chunk = length;
 	if (!nr_mul(number - d->next, d->chunk, &skipped) || !nr_add(x->size, skipped, &x->size))
 		return nr_error_set(error, -EFBIG, "%s is over 2^63-1 bytes", d->name);
-	err = nr_ranges_add(&x->ranges, x->size, length, data);
+	if (d->known && length > 0 && x->size >= d->known->size)
+		return nr_error_set(error, -EINVAL,
+				    "%s/%08" PRIu64 ": the disk is of %" PRIu64
+				    " bytes by ova.xml, "
+				    "but this chunk is behind them; xva-metadata=no ignores that",
+				    d->name, number, d->known->size);
+	if (d->known && length > 0)
+		fits = nr_min(length, d->known->size - x->size);
+	err = nr_ranges_add(&x->ranges, x->size, fits, data);
 	if (!err && x->verify != NEVER)
 		err = add_blocks(x, skipped, data, length);
 	if (err)
@@ -182,6 +244,33 @@ static int add_sum(struct disk *d, const char *suffix, uint64_t data, uint64_t l
 	return err;
 }
 
+#ifdef NR_HAVE_EXPAT
+static int read_metadata(struct disk *d, uint64_t data, uint64_t length, struct nr_error *error)
+{
+	const struct nr_xva_disk *chosen;
+	char *xml;
+	int err;
+
+	if (length > NR_XVA_XML_MAX)
+		return nr_error_set(error, -EFBIG,
+				    "ova.xml is of %" PRIu64 " bytes, which is too much", length);
+	xml = malloc(length ? (size_t)length : 1);
+	if (!xml)
+		return nr_error_system(error, -ENOMEM, "ova.xml");
+	err = nr_read_below(d->layer, data, length, xml, error);
+	if (!err)
+		err = nr_xva_facts_parse(xml, (size_t)length, &d->facts, error);
+	free(xml);
+	/* A disk that it does not know may be there. */
+	if (err || d->facts.count == 0 || !d->wanted || nr_xva_is_ref(d->wanted))
+		return err;
+	err = nr_xva_facts_choose(&d->facts, d->wanted, &chosen, error);
+	if (!err)
+		d->wanted = chosen->ref;
+	return err;
+}
+#endif
+
 static int look_at(void *context, const char *name, uint64_t data, uint64_t length,
 		   struct nr_error *error)
 {
@@ -192,6 +281,10 @@ static int look_at(void *context, const char *name, uint64_t data, uint64_t leng
 	bool same = strlen(d->name) == ref && memcmp(d->name, name, ref) == 0;
 	int err = 0;
 
+#ifdef NR_HAVE_EXPAT
+	if (d->xva->metadata && d->begun == 0 && !d->facts.disk && strcmp(name, "ova.xml") == 0)
+		return read_metadata(d, data, length, error);
+#endif
 	if (ref == 0 || (*suffix && (!same || !d->chosen)))
 		return 0;
 	if (*suffix)
@@ -211,6 +304,19 @@ static int read_below(void *context, uint64_t offset, uint64_t length, void *dat
 	return nr_read_below(context, offset, length, data, error);
 }
 
+/* By ova.xml the disk goes on behind its chunks, or ends in the last one. */
+static int end_disk(struct disk *d, struct nr_error *error)
+{
+	struct xva *x = d->xva;
+	uint64_t size = d->known ? d->known->size : x->size;
+	int err = 0;
+
+	if (x->verify != NEVER && size > x->size)
+		err = nr_blocks_add(&x->blocks, size - x->size, 0, 0, 0);
+	x->size = size;
+	return err ? nr_error_system(error, err, "%s", d->name) : 0;
+}
+
 static int find_chunks(struct nr_layer *layer, struct nr_error *error)
 {
 	struct xva *x = layer->instance;
@@ -219,16 +325,18 @@ static int find_chunks(struct nr_layer *layer, struct nr_error *error)
 		.read = read_below,
 		.context = layer,
 	};
-	struct disk d = { .layer = layer, .xva = x };
+	struct disk d = { .layer = layer, .xva = x, .wanted = x->disk };
 	int err = nr_tar_each(&archive, look_at, &d, error);
 
-	if (!err && !d.chosen && !d.over)
-		err = d.names.used && !d.names.failed
-			      ? nr_error_set(error, -ENOENT,
-					     "there is no disk %.100s; there are %s", x->disk,
-					     d.names.data)
-			      : nr_error_set(error, -ENOENT, "there is no disk in the archive");
+	if (!err && (d.chosen || d.over))
+		err = end_disk(&d, error);
+	else if (!err && d.begun > 0)
+		err = nr_error_set(error, -ENOENT, "there is no disk %.100s; there are %s", x->disk,
+				   names_of(&d));
+	else if (!err)
+		err = nr_error_set(error, -ENOENT, "there is no disk in the archive");
 	nr_text_free(&d.names);
+	nr_xva_facts_free(&d.facts);
 	return err;
 }
 
@@ -286,6 +394,7 @@ static int describe(struct nr_layer *layer, struct nr_traits *t, struct nr_error
 
 	if (x->blocks.engine) {
 		nr_blocks_describe(&x->blocks, t);
+		t->size = x->size;
 		return 0;
 	}
 	return nr_ranges_describe(&x->ranges, x->size, t, error);

@@ -14,7 +14,7 @@ jobs=${JOBS:-$(nproc)}
 # shellcheck disable=SC2034
 build_packages=(gcc libc6-dev meson ninja-build pkg-config liburing-dev liburcu-dev
 	libgnutls28-dev libseccomp-dev libselinux1-dev liblzma-dev zlib1g-dev libzstd-dev liblz4-dev
-	libbz2-dev libcryptsetup-dev libjson-c-dev libxxhash-dev nettle-dev perl)
+	libbz2-dev libcryptsetup-dev libexpat1-dev libjson-c-dev libxxhash-dev nettle-dev perl)
 # shellcheck disable=SC2034
 demo_packages=(e2fsprogs)
 # nbd-client and kmod are for the kernel's own client, where the kernel has one.

@@ -9,10 +9,11 @@ need nbdinfo nbdcopy gzip
 cd "$DISK"
 
 # export_vm FILE NAME=IMAGE[,EMPTY-CHUNK-BEFORE...]...: 1 MiB chunks, zeroes left out but
-# for the first and the last, a checksum behind each.
+# for the first and the last, a checksum behind each.  The metadata is $OVA, if that is set.
+OVA=
 export_vm() {
-	python3 - "$@" <<-'EOT'
-		import io, sys, tarfile
+	OVA=$OVA python3 - "$@" <<-'EOT'
+		import io, os, sys, tarfile
 
 		with tarfile.open(sys.argv[1], 'w', format=tarfile.USTAR_FORMAT) as tar:
 		    def add(name, data):
@@ -20,7 +21,8 @@ export_vm() {
 		        info.size = len(data)
 		        info.mode = 0
 		        tar.addfile(info, io.BytesIO(data))
-		    add('ova.xml', b'<?xml version="1.0"?><value/>')
+		    ova = os.environ['OVA']
+		    add('ova.xml', open(ova, 'rb').read() if ova else b'<?xml version="1.0"?><value/>')
 		    for word in sys.argv[2:]:
 		        ref, rest = word.split('=')
 		        image, *empty = rest.split(',')
@@ -216,3 +218,154 @@ note "what is no checksum"
 	open('lie.xva', 'wb').write(data.replace(sum, b'x' + sum[1:]))
 EOT
 refused "is no checksum" Ref:7/00000001 -- -U "$WORK/s" --filter=xva file lie.xva xva-verify=read
+
+# Without libexpat there is no such parameter, and the rest has nothing to look at.
+! "$NBDRING" -U "$WORK/s" --filter=xva null 1M xva-metadata=yes --run true 2>"$WORK/said" ||
+	fail "there is no disk"
+grep -q "no disk in the archive" "$WORK/said" || exit 0
+
+# ova FLAVOUR REF,DEVICE,SIZE,UUID,NAME...: metadata in the form of that flavour, "spaced"
+# (values without types, a tag per line) or "dense" (types, all in one line).  There is also
+# a CD, and what the machine was before.
+ova() {
+	python3 - "$@" <<-'EOT'
+		import sys
+		from xml.sax.saxutils import escape
+
+		dense = sys.argv[1] == 'dense'
+		new, step = ('', '') if dense else ('\n', '  ')
+		def tag(name, inside, depth): return new + step * depth + '<%s>' % name + inside + new + step * depth + '</%s>' % name
+		def value(v, depth):
+		    if isinstance(v, dict):
+		        return tag('value', tag('struct', ''.join(tag('member', new + step * (depth + 3) + '<name>%s</name>' % k +
+		            value(x, depth + 3), depth + 2) for k, x in v.items()), depth + 1), depth)
+		    if isinstance(v, list):
+		        return tag('value', tag('array', tag('data', ''.join(value(x, depth + 3) for x in v), depth + 2), depth + 1), depth)
+		    if isinstance(v, bool): return tag('value', new + step * (depth + 1) + '<boolean>%d</boolean>' % v, depth)
+		    if isinstance(v, int): return tag('value', new + '<i4>%d</i4>' % v, depth)
+		    return new + step * depth + ('<value><string>%s</string></value>' if dense else '<value>%s</value>') % escape(v)
+
+		def vdi(ref, size, uuid, name, snapshot=False):
+		    fields = {'uuid': uuid, 'name_label': name, 'name_description': '', 'SR': 'Ref:2', 'VBDs': ['Ref:1'],
+		              'type': 'user', 'is_a_snapshot': snapshot, 'other_config': {'name_label': 'not this', 'list': [{'a': ['b']}]}}
+		    if size: fields['virtual_size'] = size
+		    return {'class': 'VDI', 'id': ref, 'snapshot': fields}
+		def vbd(number, ref, device, kind):
+		    return {'id': 'Ref:%d' % number, 'snapshot': {'type': kind, 'userdevice': device, 'VDI': ref, 'device': '', 'empty': False},
+		            'class': 'VBD'}
+		objects = [{'class': 'VM', 'id': 'Ref:1', 'snapshot': {'uuid': 'u', 'name_label': 'machine', 'VBDs': []}},
+		           vdi('Ref:90', '7', 'cd', 'tools.iso'), vbd(91, 'Ref:90', '0', 'CD'), vbd(92, 'OpaqueRef:NULL', '3', 'CD')]
+		for i, word in enumerate(sys.argv[2:]):
+		    ref, device, size, uuid, name = word.split(',')
+		    objects += [vdi(ref, size, uuid, name, 'before' in name), vbd(100 + i, ref, device, 'Disk')]
+		version = {'hostname': 'host', 'product_brand': 'XCP-ng', 'export_vsn': 2}
+		print("<?xml version='1.0'?>" + value({'version': version, 'objects': objects}, 0))
+	EOT
+}
+
+note "names and sizes of ova.xml"
+A=5b8f3a1c-0d4e-4a1f-9f70-2b6f6f0a1c01 B=5b8f3a1c-0d4e-4a1f-9f70-2b6f6f0a1c02
+ova spaced "Ref:9,1,$(stat -c %s data.img),$B,data & more" \
+	"Ref:10,0,$(stat -c %s system.img),$A,system" >spaced.xml
+OVA=spaced.xml export_vm spaced.xva Ref:10=system.img,4 Ref:9=data.img
+for name in Ref:10 "$A" "${A^^}" system 0; do
+	served spaced.xva system.img "xva-disk=$name"
+done
+served spaced.xva data.img "xva-disk=data & more"
+served spaced.xva data.img xva-disk=1
+served spaced.xva data.img xva-disk=Ref:9 xva-metadata=no
+served two.xva system.img xva-disk=0
+served two.xva data.img xva-disk=1
+refused "several disks" 'Ref:10 "system" of 20000000 bytes' 'Ref:9 "data & more" of 3145728' \
+	-- -U "$WORK/s" --filter=xva file spaced.xva
+for name in 2 tools.iso Ref:90 machine "not this" ""; do
+	refused "no disk $name" 'Ref:10 "system"' -- -U "$WORK/s" --filter=xva file spaced.xva "xva-disk=$name"
+done
+
+note "a disk that goes on behind its chunks, and one that ends in the last"
+ova dense "Ref:10,1,20000000,$A,twin" "Ref:9,0,3000001,$B,twin" "Ref:8,0,4000000,c,before" >dense.xml
+head -c 3000001 data.img >short.img
+truncate -s 4M data.img.long
+truncate -s 4000000 before.img
+head -c 19922944 system.img >stump.img
+OVA=dense.xml export_vm dense.xva Ref:10=stump.img Ref:8=data.img.long Ref:9=data.img
+gzip -1 -c dense.xva >dense.xva.gz
+truncate -s 20000000 stump.img
+served dense.xva stump.img xva-disk=1
+served dense.xva short.img xva-disk=0
+served dense.xva before.img xva-disk=2
+start_server --filter=xva --filter=gzip file "$DISK/dense.xva.gz" xva-disk="$B"
+nbdcopy "$URI" copy
+same_bytes short.img copy
+stop_server
+refused "several disks are called twin" Ref:9 Ref:10 \
+	-- -U "$WORK/s" --filter=xva file dense.xva xva-disk=twin
+ova dense "Ref:7,0,20000000,$A,x" >sums.xml
+python3 - <<-'EOT'
+	import io, tarfile
+
+	with tarfile.open('sha1.xva') as old, tarfile.open('both.xva', 'w', format=tarfile.USTAR_FORMAT) as new:
+	    def add(name, data):
+	        info = tarfile.TarInfo(name)
+	        info.size = len(data)
+	        new.addfile(info, io.BytesIO(data))
+	    add('ova.xml', open('sums.xml', 'rb').read().replace(b'20000000', b'29999999'))
+	    for member in old: add(member.name, old.extractfile(member).read())
+	    new.close()
+	    data = open('both.xva', 'rb').read()
+	    open('cut-sums.xva', 'wb').write(data.replace(b'29999999', b'19999999'))
+EOT
+for when in read open; do
+	cp system.img longer.img
+	truncate -s 29999999 longer.img
+	served both.xva longer.img "xva-verify=$when"
+	truncate -s 19999999 longer.img
+	served cut-sums.xva longer.img "xva-verify=$when"
+done
+
+note "sizes that cannot be"
+for size in -1 0 9223372036854775808 99999999999999999999999 1e9 2000000; do
+	ova dense "Ref:7,0,$size,$A,x" >bad.xml
+	OVA=bad.xml export_vm bad.xva Ref:7=system.img
+	refused "ova.xml" xva-metadata=no -- -U "$WORK/s" --filter=xva file bad.xva
+done
+served bad.xva system.img xva-metadata=no
+ova dense "Ref:7,0,,$A,x" >bad.xml
+OVA=bad.xml export_vm bad.xva Ref:7=system.img
+served bad.xva system.img xva-disk=x
+
+note "metadata that is none"
+head -c 2000 spaced.xml >cut.xml
+{
+	printf '<?xml version="1.0"?><!DOCTYPE v [<!ENTITY a "aaaaaaaaaa">'
+	printf '<!ENTITY b "&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;">]><value>&c;</value>'
+} >bomb.xml
+python3 - <<-'EOT'
+	open('deep.xml', 'w').write('<value><array><data>' * 100000)
+	open('tag.xml', 'w').write('<value ' + ' '.join('a%d="x>"' % i for i in range(100000)) + '/>')
+	open('other.xml', 'w').write('<appliance version="0.1"><vm name="vm"/></appliance>')
+	open('twice.xml', 'w').write(open('dense.xml').read().replace('Ref:9<', 'Ref:10<'))
+	open('many.xml', 'w').write('<value><struct><member><name>objects</name><value><array><data>' + ''.join(
+	    '<value><struct><member><name>class</name><value>VDI</value></member><member><name>id</name>'
+	    '<value>Ref:%d</value></member></struct></value>' % i for i in range(5000)) +
+	    '</data></array></value></member></struct></value>')
+	open('large.xml', 'w').write('<value>' + ' ' * (16 << 20) + '</value>')
+	open('long.xml', 'w').write(open('dense.xml').read().replace('Ref:9<', 'Ref:9%s<' % ('9' * 300)).replace(
+	    'twin', 'twin' * 1000))
+EOT
+# says FILE WORD: this metadata is refused so; without it the disk is there.
+says() {
+	OVA=$1 export_vm bad.xva Ref:7=data.img
+	refused "$2" ova.xml -- -U "$WORK/s" --filter=xva file bad.xva
+}
+says cut.xml "no XML"
+says bomb.xml "document type"
+says deep.xml "nested too deeply"
+says tag.xml "too long"
+says other.xml "no XML-RPC"
+says twice.xml "Ref:10 is there twice"
+says many.xml "too many disks"
+says large.xml "too much"
+served bad.xva data.img xva-metadata=no
+OVA=long.xml export_vm bad.xva Ref:7=data.img
+served bad.xva data.img
