@@ -117,7 +117,7 @@ int nr_xva_facts_choose(const struct nr_xva_facts *facts, const char *word,
 	if (!*disk)
 		*disk = by_name(facts, word, &second);
 	if (second)
-		return nr_error_set(error, -EEXIST,
+		return nr_error_set(error, -ENOENT,
 				    "several disks are called %.100s, %s and %s among them", word,
 				    (*disk)->ref, second->ref);
 	if (!*disk)

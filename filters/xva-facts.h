@@ -62,7 +62,7 @@ const struct nr_xva_disk *nr_xva_facts_of(const struct nr_xva_facts *facts, cons
 
 /*
  * The disk that is called WORD: its ref, or uuid, or name, or place in the order, the first
- * of them that fits.  -ENOENT: none is, and -EEXIST: several have that name; with a sentence.
+ * of them that fits.  -ENOENT with a sentence: none is, or several have that name.
  */
 int nr_xva_facts_choose(const struct nr_xva_facts *facts, const char *word,
 			const struct nr_xva_disk **disk, struct nr_error *error);

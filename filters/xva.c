@@ -30,7 +30,7 @@
 #include "filters/output.h"
 #include "filters/ranges.h"
 #include "filters/tar-member.h"
-#include "filters/xva-facts.h"
+#include "filters/xva-list.h"
 #include "filters/xva-sum.h"
 #include "nbdring/checked.h"
 
@@ -55,6 +55,7 @@ struct xva {
 struct disk {
 	struct nr_layer *layer;
 	struct xva *xva;
+	const struct nr_tar_archive *archive;
 	struct nr_xva_facts facts;
 	const char *wanted; /* its ref, or a place in the archive; NULL: the only one */
 	const struct nr_xva_disk *known; /* of the one that is chosen; NULL: nothing is */
@@ -248,19 +249,8 @@ static int add_sum(struct disk *d, const char *suffix, uint64_t data, uint64_t l
 static int read_metadata(struct disk *d, uint64_t data, uint64_t length, struct nr_error *error)
 {
 	const struct nr_xva_disk *chosen;
-	char *xml;
-	int err;
+	int err = nr_xva_facts_read(d->archive, data, length, &d->facts, error);
 
-	if (length > NR_XVA_XML_MAX)
-		return nr_error_set(error, -EFBIG,
-				    "ova.xml is of %" PRIu64 " bytes, which is too much", length);
-	xml = malloc(length ? (size_t)length : 1);
-	if (!xml)
-		return nr_error_system(error, -ENOMEM, "ova.xml");
-	err = nr_read_below(d->layer, data, length, xml, error);
-	if (!err)
-		err = nr_xva_facts_parse(xml, (size_t)length, &d->facts, error);
-	free(xml);
 	/* A disk that it does not know may be there. */
 	if (err || d->facts.count == 0 || !d->wanted || nr_xva_is_ref(d->wanted))
 		return err;
@@ -325,14 +315,18 @@ static int find_chunks(struct nr_layer *layer, struct nr_error *error)
 		.read = read_below,
 		.context = layer,
 	};
-	struct disk d = { .layer = layer, .xva = x, .wanted = x->disk };
-	int err = nr_tar_each(&archive, look_at, &d, error);
+	const struct nr_xva_list *list = nr_shared_data(layer);
+	struct disk d = { .layer = layer, .xva = x, .archive = &archive, .wanted = x->disk };
+	int err;
 
+	if (!d.wanted && nr_xva_list_many(list))
+		d.wanted = layer->export_name;
+	err = nr_tar_each(&archive, look_at, &d, error);
 	if (!err && (d.chosen || d.over))
 		err = end_disk(&d, error);
 	else if (!err && d.begun > 0)
-		err = nr_error_set(error, -ENOENT, "there is no disk %.100s; there are %s", x->disk,
-				   names_of(&d));
+		err = nr_error_set(error, -ENOENT, "there is no disk %.100s; there are %s",
+				   d.wanted, names_of(&d));
 	else if (!err)
 		err = nr_error_set(error, -ENOENT, "there is no disk in the archive");
 	nr_text_free(&d.names);
@@ -432,6 +426,114 @@ static void resume(struct nr_layer *layer, struct nr_request *req)
 	nr_blocks_resume(layer, &x->blocks, req);
 }
 
+/* Exports. */
+
+static int start(struct nr_layer *layer, struct nr_error *error)
+{
+	nr_xva_list_init(nr_shared_data(layer));
+	return 0;
+}
+
+static void stop(struct nr_layer *layer)
+{
+	nr_xva_list_free(nr_shared_data(layer));
+}
+
+/* The layer below that has several disks, each of which is an archive then; or NULL. */
+static struct nr_layer *naming_below(struct nr_layer *layer)
+{
+	struct nr_error ignored;
+
+	do
+		layer = layer->below;
+	while (layer && !layer->type->find);
+	return layer && layer->type->find(layer, "", &ignored) != -ENOSYS ? layer : NULL;
+}
+
+/* The disks of the archive, if they are exports; else -ENOSYS, or what went wrong. */
+static int list_disks(struct nr_layer *layer, const struct nr_xva_facts **facts,
+		      struct nr_error *error)
+{
+	const struct xva *x = layer->instance;
+	struct nr_xva_list *list = nr_shared_data(layer);
+	int err = x->disk ? -ENOSYS : nr_xva_list_load(list, layer, x->metadata, error);
+
+	*facts = &list->facts;
+	return err ? err : nr_xva_list_many(list) ? 0 : -ENOSYS;
+}
+
+static int xva_find(struct nr_layer *layer, const char *name, struct nr_error *error)
+{
+	struct nr_layer *below = naming_below(layer);
+	const struct nr_xva_facts *facts;
+	const struct nr_xva_disk *disk;
+	struct nr_text names = { 0 };
+	int err;
+
+	if (below)
+		return below->type->find(below, name, error);
+	err = list_disks(layer, &facts, error);
+	if (err)
+		return err;
+	if (name[0])
+		return nr_xva_facts_choose(facts, name, &disk, error);
+	nr_xva_facts_list(facts, &names);
+	nr_error_set(error, -ENOENT, "there are several disks (%s); ask for the export of one",
+		     names.failed || !names.used ? "?" : names.data);
+	nr_text_free(&names);
+	return -ENOENT;
+}
+
+static int xva_exports(struct nr_layer *layer, nr_export_fn *each, void *context,
+		       struct nr_error *error)
+{
+	struct nr_layer *below = naming_below(layer);
+	const struct nr_xva_facts *facts;
+	int err;
+
+	if (below)
+		return below->type->exports ? below->type->exports(below, each, context, error)
+					    : -ENOSYS;
+	err = list_disks(layer, &facts, error);
+	for (size_t i = 0; !err && i < facts->count; i++)
+		nr_xva_list_tell(nr_shared_data(layer), &facts->disk[i], each, context);
+	return err;
+}
+
+/* Of an export that is one of the archive's disks; NULL: it is not. */
+static const struct nr_xva_disk *disk_called(struct nr_layer *layer, const char *name)
+{
+	const struct nr_xva_facts *facts;
+	const struct nr_xva_disk *disk = NULL;
+	struct nr_error ignored;
+
+	if (naming_below(layer) || list_disks(layer, &facts, &ignored) ||
+	    nr_xva_facts_choose(facts, name, &disk, &ignored))
+		return NULL;
+	return disk;
+}
+
+static void describe_export(struct nr_layer *layer, const char *name, nr_export_fn *each,
+			    void *context)
+{
+	const struct nr_xva_disk *disk = disk_called(layer, name);
+	struct nr_layer *below = disk ? NULL : naming_below(layer);
+
+	if (disk)
+		nr_xva_list_tell(nr_shared_data(layer), disk, each, context);
+	else if (below && below->type->describe_export)
+		below->type->describe_export(below, name, each, context);
+	else
+		each(context, name, NULL);
+}
+
+static const char *name_below(struct nr_layer *layer, const char *name)
+{
+	const struct nr_xva_disk *disk = disk_called(layer, name);
+
+	return disk ? disk->ref : name;
+}
+
 union state {
 	struct nr_ranges_state ranges;
 	struct nr_blocks_state blocks;
@@ -447,6 +549,13 @@ const struct nr_layer_type nr_xva_type = {
 	.params = params,
 	.instance_size = sizeof(struct xva),
 	.request_size = sizeof(union state),
+	.shared_size = sizeof(struct nr_xva_list),
+	.start = start,
+	.stop = stop,
+	.exports = xva_exports,
+	.find = xva_find,
+	.describe_export = describe_export,
+	.name_below = name_below,
 	.open = open_xva,
 	.describe = describe,
 	.submit = submit,

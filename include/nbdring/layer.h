@@ -183,6 +183,11 @@ struct nr_layer_type {
 	 * Backends that serve several disks (file dir=…): say which, or whether
 	 * NAME is one of them (0, or -ENOENT).  May block.  NULL, or -ENOSYS: one
 	 * disk, and every name leads to it.
+	 *
+	 * Filters that find several in the one disk below (xva), too: these calls are for an
+	 * instance that is never opened, but nr_below_open opens what is below.  A filter that
+	 * says nothing of its own hands on what the nearest layer below with `find` says.  The
+	 * name is told to all layers of the stack.
 	 */
 	int (*exports)(struct nr_layer *layer, nr_export_fn *each, void *context,
 		       struct nr_error *error);
@@ -379,6 +384,17 @@ void *nr_shared_data(const struct nr_layer *layer);
  * on a worker.  Need not be aligned.  0, or negative errno with a sentence.
  */
 int nr_read_below(struct nr_layer *layer, uint64_t offset, uint64_t length, void *data,
+		  struct nr_error *error);
+
+/*
+ * In `exports`, `find` and `describe_export` of a filter: what is below it, as a stack that is
+ * opened for this, with "" for the export's name, and read by nr_below_read, waiting, on the
+ * same thread.  That takes as long as opening takes, so what has been found is better kept
+ * (nr_shared_data).  Ends with nr_substack_close.  NULL with a sentence.
+ */
+struct nr_stack *nr_below_open(struct nr_layer *layer, struct nr_error *error);
+uint64_t nr_below_size(const struct nr_stack *below);
+int nr_below_read(struct nr_stack *below, uint64_t offset, uint64_t length, void *data,
 		  struct nr_error *error);
 
 /*

@@ -41,9 +41,10 @@ struct nr_stack {
 	size_t session_bytes;
 	enum nr_placement placement;
 	struct nr_keeper *keeper;
-	struct nr_stack *outer;   /* of a stack within a stack */
-	struct nr_reader *reader; /* while it is being opened, and one was needed */
-	bool opening;
+	struct nr_stack *outer;       /* of a stack within a stack */
+	const struct nr_plan *plan;   /* of one that is prepared */
+	struct nr_reader *reader;     /* while it is being opened, and one was needed */
+	bool opening;                 /* or read by one thread until it is closed */
 	struct nr_shared *own_shared; /* of a plan that shares nothing */
 };
 
@@ -190,8 +191,14 @@ int nr_stack_prepare(struct nr_stack **out, const struct nr_plan *plan, struct n
 			return err;
 		}
 	}
+	stack->plan = plan;
 	*out = stack;
 	return 0;
+}
+
+const struct nr_plan *nr_stack_plan(const struct nr_stack *stack)
+{
+	return stack->plan;
 }
 
 struct nr_layer *nr_stack_bottom(struct nr_stack *stack)
@@ -227,17 +234,12 @@ static struct nr_layer *naming_layer(const struct nr_stack *stack)
 	return layer;
 }
 
-static bool backend_has_names(const struct nr_stack *stack)
-{
-	struct nr_layer *backend = stack->bottom;
-	struct nr_error error;
-
-	return backend->type->find && backend->type->find(backend, "", &error) != -ENOSYS;
-}
-
 bool nr_stack_many(const struct nr_stack *stack)
 {
-	return backend_has_names(stack);
+	struct nr_layer *layer = naming_layer(stack);
+	struct nr_error error;
+
+	return layer && layer->type->find(layer, "", &error) != -ENOSYS;
 }
 
 int nr_stack_exports(struct nr_stack *stack, nr_export_fn *each, void *context,
@@ -289,7 +291,7 @@ const char *nr_stack_backend_name(struct nr_stack *stack, const char *name)
 	for (struct nr_layer *layer = stack->top; layer->below; layer = layer->below)
 		if (layer->type->name_below)
 			name = layer->type->name_below(layer, name);
-	return backend_has_names(stack) ? name : "";
+	return nr_stack_many(stack) ? name : "";
 }
 
 /* Opening, from the bottom up. */
@@ -528,6 +530,7 @@ void nr_stack_close(struct nr_stack *stack)
 {
 	if (!stack)
 		return;
+	nr_reader_destroy(stack->reader);
 	close_layers(stack);
 	free_stack(stack);
 }
@@ -652,6 +655,11 @@ struct nr_keeper *nr_stack_keeper(const struct nr_stack *stack)
 	while (stack->outer)
 		stack = stack->outer;
 	return stack->keeper;
+}
+
+void nr_stack_keep_reader(struct nr_stack *stack)
+{
+	stack->opening = true;
 }
 
 struct nr_reader **nr_stack_reader(struct nr_stack *stack)

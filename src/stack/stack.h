@@ -72,16 +72,20 @@ struct nr_stack;
 /*
  * Fill an instance per layer with its parameters, without opening anything:
  * what is wrong in the plan shows here.  The result can answer
- * nr_stack_exports and nr_stack_find, and is given back with nr_stack_discard.
+ * nr_stack_exports and nr_stack_find while there is the plan, and is given back with
+ * nr_stack_discard.
  */
 int nr_stack_prepare(struct nr_stack **stack, const struct nr_plan *plan, struct nr_error *error);
 void nr_stack_discard(struct nr_stack *stack); /* NULL is allowed */
+
+/* What a stack that is prepared was made from; NULL for one that is opened. */
+const struct nr_plan *nr_stack_plan(const struct nr_stack *stack);
 
 /* The layers: from the bottom by internal.above, from the top by `below`. */
 struct nr_layer *nr_stack_bottom(struct nr_stack *stack);
 struct nr_layer *nr_stack_top(struct nr_stack *stack);
 
-/* Does the backend serve several disks by name? */
+/* Does a layer serve several disks by name?  May block. */
 bool nr_stack_many(const struct nr_stack *prepared);
 /* EACH for every export; one call with "" where there is only one.  May block. */
 int nr_stack_exports(struct nr_stack *prepared, nr_export_fn *each, void *context,
@@ -158,6 +162,8 @@ void nr_stack_needs_home(struct nr_stack *stack);
  * NULL at first.  NULL when it is open.
  */
 struct nr_reader **nr_stack_reader(struct nr_stack *stack);
+/* STACK, which is open, has it from now on until it is closed: one thread alone reads it. */
+void nr_stack_keep_reader(struct nr_stack *stack);
 
 /* LAYER is closed and the one below is open: open it and ask it for its traits (gate.c). */
 int nr_layer_open(struct nr_layer *layer, struct nr_error *error);

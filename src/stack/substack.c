@@ -2,6 +2,8 @@
 /* Stacks within stacks: a layer opens one of its own while it is being opened. */
 #include <errno.h>
 
+#include "nbdring/checked.h"
+#include "src/stack/reader.h"
 #include "src/stack/stack.h"
 
 /* What is made of a plan of WORDS, in which only the layers are its own. */
@@ -68,4 +70,50 @@ void nr_substack_close(struct nr_stack *substack)
 const struct nr_traits *nr_substack_traits(const struct nr_stack *substack)
 {
 	return nr_stack_traits(substack);
+}
+
+/* What is below a layer that is not open. */
+
+struct nr_stack *nr_below_open(struct nr_layer *layer, struct nr_error *error)
+{
+	const struct nr_plan *plan = nr_stack_plan(layer->internal.stack);
+	struct nr_stack *below = NULL;
+	struct nr_plan lower;
+
+	if (!plan) {
+		nr_error_set(error, -ENOTSUP, "what is below can be opened for a list only");
+		return NULL;
+	}
+	/* The layers of such a stack are those of its plan, one by one. */
+	lower = *plan;
+	lower.layer_count = layer->internal.depth;
+	lower.aligner = NULL;
+	if (nr_stack_open(&below, &lower, "", error))
+		return NULL;
+	nr_stack_keep_reader(below);
+	return below;
+}
+
+uint64_t nr_below_size(const struct nr_stack *below)
+{
+	return nr_stack_size(below);
+}
+
+int nr_below_read(struct nr_stack *below, uint64_t offset, uint64_t length, void *data,
+		  struct nr_error *error)
+{
+	struct nr_reader **reader = nr_stack_reader(below);
+	struct nr_layer *top = nr_stack_top(below);
+	int err = 0;
+
+	if (!nr_in_range(offset, length, nr_layer_size(top)))
+		return nr_error_set(error, -EINVAL, "the disk below ends too early");
+	if (!*reader)
+		err = nr_reader_create(reader, top->worker_count, error);
+	if (err)
+		return err;
+	err = nr_reader_read(*reader, top, offset, length, data);
+	if (err)
+		nr_error_system(error, err, "the disk below cannot be read");
+	return err;
 }

@@ -85,7 +85,30 @@ nbdcopy "$URI" copy
 same_bytes system.img copy
 stop_server
 
-refused "several disks" Ref:10 Ref:9 xva-disk -- -U "$WORK/s" --filter=xva file two.xva
+# has EXPORT IMAGE: the last server serves IMAGE under that name.
+has() {
+	local uri="nbd+unix:///${1// /%20}?${URI#*\?}"
+
+	note "$2 is the export $1"
+	nbdcopy "$uri" copy
+	same_bytes "$2" copy
+}
+
+note "several disks are exports"
+start_server --filter=xva file "$DISK/two.xva"
+has Ref:10 system.img
+has Ref:9 data.img
+has 1 data.img
+equal "the exports" "$(nbdinfo --list --json "$URI" | "$PYTHON" -c 'if True:
+	import json, sys
+	print(*(e["export-name"] for e in json.load(sys.stdin)["exports"]))')" "Ref:10 Ref:9"
+! nbdinfo "$URI" || fail "there is a disk without a name"
+! nbdinfo "nbd+unix:///Ref:1?${URI#*\?}" || fail "there is a disk Ref:1"
+stop_server
+
+note "but not inside of another disk"
+refused "several disks" Ref:10 Ref:9 xva-disk -- \
+	-U "$WORK/s" concat "leg=--filter=xva file $DISK/two.xva"
 refused "no disk Ref:1;" Ref:10 Ref:9 -- -U "$WORK/s" --filter=xva file two.xva xva-disk=Ref:1
 head -c 3000000 one.xva >cut.xva
 refused "ends too early" -- -U "$WORK/s" --filter=xva file cut.xva
@@ -268,16 +291,23 @@ A=5b8f3a1c-0d4e-4a1f-9f70-2b6f6f0a1c01 B=5b8f3a1c-0d4e-4a1f-9f70-2b6f6f0a1c02
 ova spaced "Ref:9,1,$(stat -c %s data.img),$B,data & more" \
 	"Ref:10,0,$(stat -c %s system.img),$A,system" >spaced.xml
 OVA=spaced.xml export_vm spaced.xva Ref:10=system.img,4 Ref:9=data.img
-for name in Ref:10 "$A" "${A^^}" system 0; do
-	served spaced.xva system.img "xva-disk=$name"
+start_server --filter=xva file "$DISK/spaced.xva"
+nbdinfo --list "$URI" >list
+grep -q 'export="system"' list || fail "system is not listed: $(cat list)"
+grep -q 'description: system, 20000000 bytes' list || fail "it is not described: $(cat list)"
+grep -q 'description: data & more, 3145728 bytes' list || fail "it is not described: $(cat list)"
+equal "the exports" "$(grep -c export= list)" 2
+for name in Ref:10 "$A" system 0; do
+	has "$name" system.img
 done
+has "data & more" data.img
+stop_server
+served spaced.xva system.img "xva-disk=${A^^}"
 served spaced.xva data.img "xva-disk=data & more"
 served spaced.xva data.img xva-disk=1
 served spaced.xva data.img xva-disk=Ref:9 xva-metadata=no
 served two.xva system.img xva-disk=0
 served two.xva data.img xva-disk=1
-refused "several disks" 'Ref:10 "system" of 20000000 bytes' 'Ref:9 "data & more" of 3145728' \
-	-- -U "$WORK/s" --filter=xva file spaced.xva
 for name in 2 tools.iso Ref:90 machine "not this" ""; do
 	refused "no disk $name" 'Ref:10 "system"' -- -U "$WORK/s" --filter=xva file spaced.xva "xva-disk=$name"
 done
@@ -297,6 +327,24 @@ served dense.xva before.img xva-disk=2
 start_server --filter=xva --filter=gzip file "$DISK/dense.xva.gz" xva-disk="$B"
 nbdcopy "$URI" copy
 same_bytes short.img copy
+stop_server
+start_server --filter=exportname --filter=xva --filter=gzip file "$DISK/dense.xva.gz" \
+	default-export=1
+has "$B" short.img
+has before before.img
+nbdcopy "$URI" copy
+same_bytes stump.img copy
+nbdinfo --list "$URI" >list
+# Two of them have one name.
+for name in Ref:9 Ref:10 before; do
+	grep -q "export=\"$name\"" list || fail "$name is not listed: $(cat list)"
+done
+stop_server
+note "a folder of exports has its own names"
+mkdir folder
+cp spaced.xva one.xva folder
+start_server --filter=xva file dir="$DISK/folder" xva-disk=Ref:7
+has one.xva system.img
 stop_server
 refused "several disks are called twin" Ref:9 Ref:10 \
 	-- -U "$WORK/s" --filter=xva file dense.xva xva-disk=twin
@@ -323,49 +371,62 @@ for when in read open; do
 	served cut-sums.xva longer.img "xva-verify=$when"
 done
 
-note "sizes that cannot be"
-for size in -1 0 9223372036854775808 99999999999999999999999 1e9 2000000; do
-	ova dense "Ref:7,0,$size,$A,x" >bad.xml
-	OVA=bad.xml export_vm bad.xva Ref:7=system.img
-	refused "ova.xml" xva-metadata=no -- -U "$WORK/s" --filter=xva file bad.xva
-done
-served bad.xva system.img xva-metadata=no
-ova dense "Ref:7,0,,$A,x" >bad.xml
-OVA=bad.xml export_vm bad.xva Ref:7=system.img
-served bad.xva system.img xva-disk=x
+# A disk of 5,000 bytes with what else may be in front of it.
+ova dense "Ref:7,0,SIZE,$A,x" >one.xml
+head -c 5000 part >part.img
+"$PYTHON" - <<-'EOT'
+	import io, tarfile
 
-note "metadata that is none"
-head -c 2000 spaced.xml >cut.xml
-{
-	printf '<?xml version="1.0"?><!DOCTYPE v [<!ENTITY a "aaaaaaaaaa">'
-	printf '<!ENTITY b "&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;">]><value>&c;</value>'
-} >bomb.xml
-python3 - <<-'EOT'
-	open('deep.xml', 'w').write('<value><array><data>' * 100000)
-	open('tag.xml', 'w').write('<value ' + ' '.join('a%d="x>"' % i for i in range(100000)) + '/>')
-	open('other.xml', 'w').write('<appliance version="0.1"><vm name="vm"/></appliance>')
-	open('twice.xml', 'w').write(open('dense.xml').read().replace('Ref:9<', 'Ref:10<'))
-	open('many.xml', 'w').write('<value><struct><member><name>objects</name><value><array><data>' + ''.join(
+	disk = open('part.img', 'rb').read()
+	def make(name, xml):
+	    with tarfile.open(name, 'w', format=tarfile.USTAR_FORMAT) as tar:
+	        for path, data in ('ova.xml', xml.encode()), ('Ref:7/00000000', disk):
+	            info = tarfile.TarInfo(path)
+	            info.size = len(data)
+	            tar.addfile(info, io.BytesIO(data))
+	one, spaced, dense = (open(name).read() for name in ('one.xml', 'spaced.xml', 'dense.xml'))
+	for number, size in enumerate(('-1', '0', '9223372036854775808', '1e9', '')):
+	    make('size-%d.xva' % number, one.replace('SIZE', size))
+	def metadata(name, xml): make('metadata-%s.xva' % name, xml)
+	metadata('cut', spaced[:2000])
+	metadata('bomb', '<?xml version="1.0"?><!DOCTYPE v [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">'
+	         '<!ENTITY c "&b;&b;&b;&b;">]><value>&c;</value>')
+	metadata('deep', '<value><array><data>' * 100000)
+	metadata('tag', '<value ' + ' '.join('a%d="x>"' % i for i in range(100000)) + '/>')
+	metadata('other', '<appliance version="0.1"><vm name="vm"/></appliance>')
+	metadata('twice', dense.replace('Ref:9<', 'Ref:10<'))
+	metadata('many', '<value><struct><member><name>objects</name><value><array><data>' + ''.join(
 	    '<value><struct><member><name>class</name><value>VDI</value></member><member><name>id</name>'
 	    '<value>Ref:%d</value></member></struct></value>' % i for i in range(5000)) +
 	    '</data></array></value></member></struct></value>')
-	open('large.xml', 'w').write('<value>' + ' ' * (16 << 20) + '</value>')
-	open('long.xml', 'w').write(open('dense.xml').read().replace('Ref:9<', 'Ref:9%s<' % ('9' * 300)).replace(
-	    'twin', 'twin' * 1000))
+	metadata('large', '<value>' + ' ' * (16 << 20) + '</value>')
+	metadata('long', one.replace('SIZE', '5000').replace('Ref:7<', 'Ref:9%s<' % ('9' * 300)).replace('>x<', '>%s<' % ('x' * 4000)))
 EOT
-# says FILE WORD: this metadata is refused so; without it the disk is there.
+
+note "sizes that cannot be"
+for number in 0 1 2 3; do
+	refused "ova.xml" xva-metadata=no -- -U "$WORK/s" --filter=xva file size-$number.xva
+done
+served size-3.xva part.img xva-metadata=no
+note "no size"
+served size-4.xva part.img xva-disk=x
+note "chunks behind the end"
+ova dense "Ref:7,0,2000000,$A,x" >bad.xml
+OVA=bad.xml export_vm bad.xva Ref:7=system.img
+refused "ova.xml" xva-metadata=no "2000000 bytes" -- -U "$WORK/s" --filter=xva file bad.xva
+
+note "metadata that is none"
+# says NAME WORD: this metadata is refused so.
 says() {
-	OVA=$1 export_vm bad.xva Ref:7=data.img
-	refused "$2" ova.xml -- -U "$WORK/s" --filter=xva file bad.xva
+	refused "$2" ova.xml -- -U "$WORK/s" --filter=xva file "metadata-$1.xva"
 }
-says cut.xml "no XML"
-says bomb.xml "document type"
-says deep.xml "nested too deeply"
-says tag.xml "too long"
-says other.xml "no XML-RPC"
-says twice.xml "Ref:10 is there twice"
-says many.xml "too many disks"
-says large.xml "too much"
-served bad.xva data.img xva-metadata=no
-OVA=long.xml export_vm bad.xva Ref:7=data.img
-served bad.xva data.img
+says cut "no XML"
+says bomb "document type"
+says deep "nested too deeply"
+says tag "too long"
+says other "no XML-RPC"
+says twice "Ref:10 is there twice"
+says many "too many disks"
+says large "too much"
+served metadata-cut.xva part.img xva-metadata=no
+served metadata-long.xva part.img
