@@ -87,7 +87,7 @@ done
 
 note "what is thrown out gives its room back"
 allocated() {
-	[ "$(stat -c '%b * %B' "$1" | sed 's/.*/echo $((&))/' | bash)" -le "$2" ]
+	[ $(($(stat -c '%b * %B' "$1"))) -le "$2" ]
 }
 start_server --filter=cache memory 16M cache-max-size=8M cache-high-threshold=50 \
 	cache-low-threshold=25 cache-on-read=true cache-file="$DISK/room"
