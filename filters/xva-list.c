@@ -134,20 +134,26 @@ bool nr_xva_list_many(const struct nr_xva_list *list)
 	return atomic_load(&list->there) && list->facts.count > 1;
 }
 
+const char *nr_xva_list_name(const struct nr_xva_list *list, const struct nr_xva_disk *disk)
+{
+	const struct nr_xva_disk *found;
+	struct nr_error ignored;
+
+	if (!disk->name[0] ||
+	    nr_xva_facts_choose(&list->facts, disk->name, &found, &ignored) != 0 || found != disk)
+		return disk->ref;
+	return disk->name;
+}
+
 void nr_xva_list_tell(const struct nr_xva_list *list, const struct nr_xva_disk *disk,
 		      nr_export_fn *each, void *context)
 {
-	const struct nr_xva_disk *found;
 	struct nr_text text = { 0 };
-	struct nr_error ignored;
-	bool leads = disk->name[0] &&
-		     nr_xva_facts_choose(&list->facts, disk->name, &found, &ignored) == 0 &&
-		     found == disk;
 
 	if (disk->name[0])
 		nr_text_add(&text, "%s", disk->name);
 	if (disk->has_size == NR_XVA_SIZE)
 		nr_text_add(&text, "%s%" PRIu64 " bytes", text.used ? ", " : "", disk->size);
-	each(context, leads ? disk->name : disk->ref, text.failed || !text.used ? NULL : text.data);
+	each(context, nr_xva_list_name(list, disk), text.failed || !text.used ? NULL : text.data);
 	nr_text_free(&text);
 }

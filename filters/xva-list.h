@@ -33,7 +33,9 @@ int nr_xva_list_load(struct nr_xva_list *list, struct nr_layer *layer, bool meta
 /* Is it there, with several disks? */
 bool nr_xva_list_many(const struct nr_xva_list *list);
 
-/* EACH for DISK: its name if that leads to it, or its ref; and name and size. */
+/* What DISK is called as an export: its name if that leads to it, or its ref. */
+const char *nr_xva_list_name(const struct nr_xva_list *list, const struct nr_xva_disk *disk);
+/* EACH for DISK: that, and its name and size. */
 void nr_xva_list_tell(const struct nr_xva_list *list, const struct nr_xva_disk *disk,
 		      nr_export_fn *each, void *context);
 

@@ -527,11 +527,12 @@ static void describe_export(struct nr_layer *layer, const char *name, nr_export_
 		each(context, name, NULL);
 }
 
+/* One name for each disk, the one that is listed: rules of access are about that. */
 static const char *name_below(struct nr_layer *layer, const char *name)
 {
 	const struct nr_xva_disk *disk = disk_called(layer, name);
 
-	return disk ? disk->ref : name;
+	return disk ? nr_xva_list_name(nr_shared_data(layer), disk) : name;
 }
 
 union state {

@@ -302,6 +302,14 @@ for name in Ref:10 "$A" system 0; do
 done
 has "data & more" data.img
 stop_server
+note "who may not have a disk by its name may not by another"
+start_server --access-rule "deny export=system" --access-rule "allow uid=$(id -u)" \
+	--filter=xva file "$DISK/spaced.xva"
+has Ref:9 data.img
+for name in Ref:10 "$A" system 0; do
+	! nbdinfo "nbd+unix:///$name?${URI#*\?}" || fail "$name is to be had"
+done
+stop_server
 served spaced.xva system.img "xva-disk=${A^^}"
 served spaced.xva data.img "xva-disk=data & more"
 served spaced.xva data.img xva-disk=1
