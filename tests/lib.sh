@@ -72,6 +72,12 @@ fails() {
 	[ "$status" -lt 124 ] || fail "this ended with $status: $*"
 }
 
+# listens PATH: somebody serves on this Unix socket. The file is there a moment earlier.
+listens() {
+	awk -v path="$1" '$4 == "00010000" && $8 == path { found = 1 } END { exit !found }' \
+		/proc/net/unix
+}
+
 # until_true SECONDS COMMAND...: wait for something that will come true by itself.
 until_true() {
 	local deadline=$((SECONDS + $1))

@@ -112,7 +112,7 @@ if command -v systemd-socket-activate >/dev/null; then
 		</dev/null >"$WORK/systemd.log" 2>&1 &
 	server=$!
 	server_pids+=("$server")
-	until_true 60 test -S "$WORK/systemd.sock" || fail "no socket"
+	until_true 60 listens "$WORK/systemd.sock" || fail "no socket"
 	size_at "nbd+unix:///?socket=$WORK/systemd.sock"
 	size_at "nbd+unix:///?socket=$WORK/systemd.sock"
 	stop_server "$server"

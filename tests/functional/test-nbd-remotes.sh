@@ -149,7 +149,7 @@ printf '[generic]\nunixsock = %s\nduallisten = false\nallowlist = true\n[disk]\n
 nbd-server -d -C "$WORK/server.conf" -p "$WORK/server.pid" >"$WORK/server.log" 2>&1 &
 server=$!
 server_pids+=("$server")
-until_true 60 test -S "$WORK/server.sock" || fail "nbd-server did not start"
+until_true 60 listens "$WORK/server.sock" || fail "nbd-server did not start"
 through "socket=$WORK/server.sock" export=disk
 # With -d it ends with its client.
 kill "$server" 2>/dev/null || true

@@ -34,7 +34,7 @@ remote() {
 	"$@" >"$WORK/remote.log" 2>&1 &
 	REMOTE=$!
 	server_pids+=("$REMOTE")
-	until_true 60 test -S "$WORK/remote.sock" || fail "the remote did not start: $*"
+	until_true 60 listens "$WORK/remote.sock" || fail "the remote did not start: $*"
 }
 
 stop_remote() {

@@ -96,7 +96,7 @@ says 'must lie in it' -k "$sock" --image-opts \
 note "another server's socket, and a file, are left alone"
 "$QEMU_NBD" -f raw -t -k "$sock" "$DISK/disk" </dev/null >"$WORK/first.log" 2>&1 &
 server_pids+=($!)
-until_true 60 test -S "$sock" || fail "it did not start"
+until_true 60 listens "$sock" || fail "it did not start"
 says 'another program serves' -f raw -k "$sock" "$DISK/disk"
 equal "the size" "$(nbdinfo --size "nbd+unix:///?socket=$sock")" 1048576
 stop_server $!
