@@ -11,6 +11,7 @@
  */
 #include "filters/ranges.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -43,6 +44,7 @@ int nr_ranges_add(struct nr_ranges *ranges, uint64_t offset, uint64_t length, ui
 		ranges->range = more;
 		ranges->room = room;
 	}
+	assert(ranges->range);
 	ranges->range[ranges->count++] = (struct nr_range){ offset, length, below };
 	return 0;
 }

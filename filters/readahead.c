@@ -126,12 +126,17 @@ static const struct nr_param params[] = {
 
 /* Pieces. */
 
-static void drop_piece(struct piece *piece)
+/* Nobody has it any more. */
+static void free_piece(struct piece *piece)
 {
-	if (atomic_fetch_sub(&piece->references, 1) > 1)
-		return;
 	atomic_fetch_sub(piece->memory_used, PIECE_MAX);
 	free(piece);
+}
+
+static void drop_piece(struct piece *piece)
+{
+	if (atomic_fetch_sub(&piece->references, 1) == 1)
+		free_piece(piece);
 }
 
 static void release_piece(struct nr_buffer *buffer)
@@ -284,10 +289,8 @@ static bool ask_for_piece(struct nr_layer *layer, struct nr_worker *worker, stru
 	if (piece)
 		req = nr_background(layer, worker, NR_READ, reader->ahead, length);
 	if (!req) {
-		if (piece) {
-			drop_piece(piece);
-			drop_piece(piece);
-		}
+		if (piece)
+			free_piece(piece);
 		return false;
 	}
 	ours = nr_scratch(layer, req);

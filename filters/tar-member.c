@@ -13,6 +13,7 @@
  */
 #include "filters/tar-member.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fnmatch.h>
 #include <inttypes.h>
@@ -255,6 +256,7 @@ static int read_map_line(struct walk *w, uint64_t *at, uint64_t end, uint64_t *n
 
 		if (err)
 			return err;
+		assert(block);
 		digits[length] = (char)block[*at % BLOCK];
 		++*at;
 		if (digits[length++] == '\n') {
