@@ -231,8 +231,12 @@ static uint64_t first_number(const struct nr_luks_context *context, uint64_t off
 	return context->cipher->iv_first + (offset >> IV_UNIT_SHIFT);
 }
 
-int nr_luks_encrypt(struct nr_luks_context *context, uint64_t offset, const uint8_t *from,
-		    uint8_t *to, uint64_t length)
+/* gnutls_cipher_encrypt2 or gnutls_cipher_decrypt2. */
+typedef int transform_fn(gnutls_cipher_hd_t cipher, const void *from, size_t from_bytes, void *to,
+			 size_t to_bytes);
+
+static int each_sector(struct nr_luks_context *context, transform_fn *transform, uint64_t offset,
+		       const uint8_t *from, uint8_t *to, uint64_t length)
 {
 	uint32_t sector = context->cipher->sector;
 	uint64_t number = first_number(context, offset);
@@ -242,25 +246,19 @@ int nr_luks_encrypt(struct nr_luks_context *context, uint64_t offset, const uint
 	for (uint64_t at = 0; at < length && status == 0; at += sector) {
 		status = set_iv(context, number + (at >> IV_UNIT_SHIFT));
 		if (status == 0)
-			status = gnutls_cipher_encrypt2(context->data, from + at, sector, to + at,
-							sector);
+			status = transform(context->data, from + at, sector, to + at, sector);
 	}
 	return status == 0 ? 0 : -EIO;
+}
+
+int nr_luks_encrypt(struct nr_luks_context *context, uint64_t offset, const uint8_t *from,
+		    uint8_t *to, uint64_t length)
+{
+	return each_sector(context, gnutls_cipher_encrypt2, offset, from, to, length);
 }
 
 int nr_luks_decrypt(struct nr_luks_context *context, uint64_t offset, const uint8_t *from,
 		    uint8_t *to, uint64_t length)
 {
-	uint32_t sector = context->cipher->sector;
-	uint64_t number = first_number(context, offset);
-	int status = 0;
-
-	assert(nr_is_aligned(offset | length, sector));
-	for (uint64_t at = 0; at < length && status == 0; at += sector) {
-		status = set_iv(context, number + (at >> IV_UNIT_SHIFT));
-		if (status == 0)
-			status = gnutls_cipher_decrypt2(context->data, from + at, sector, to + at,
-							sector);
-	}
-	return status == 0 ? 0 : -EIO;
+	return each_sector(context, gnutls_cipher_decrypt2, offset, from, to, length);
 }

@@ -19,7 +19,7 @@ build_packages=(gcc libc6-dev meson ninja-build pkg-config liburing-dev liburcu-
 demo_packages=(e2fsprogs)
 # nbd-client and kmod are for the kernel's own client, where the kernel has one.
 # shellcheck disable=SC2034
-test_packages=(libcmocka-dev libnbd-bin python3 python3-libnbd qemu-utils fio e2fsprogs nbdkit
+test_packages=(libcmocka-dev libnbd-bin python3 python3-libnbd qemu-utils fio e2fsprogs nbdkit nbd-server
 	util-linux fdisk mount tar libarchive-tools xz-utils pigz zstd lz4 bzip2 pbzip2 lbzip2 procps nbd-client kmod gnutls-bin openssl systemd
 	cryptsetup-bin)
 # The servers that bench/run compares with, and the clients it uses beside its own.

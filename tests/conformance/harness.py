@@ -61,6 +61,15 @@ def wait_until(condition, what):
         time.sleep(0.002)
 
 
+def listens(path):
+    """Whether somebody serves on this Unix socket. The file is there a moment earlier."""
+    for line in pathlib.Path("/proc/net/unix").read_text().splitlines():
+        fields = line.split(maxsplit=7)
+        if len(fields) == 8 and fields[3] == "00010000" and fields[7] == str(path):
+            return True
+    return False
+
+
 class Server:
     """One running server with its private directory."""
 

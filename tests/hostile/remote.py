@@ -33,7 +33,7 @@ class Remote:
             [*hostile.harness.server_command(), "-f", "-U", str(self.path),
              *map(str, self.words)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL)
-        hostile.wait_until(self.path.exists, "the remote's socket")
+        hostile.wait_until(lambda: hostile.harness.listens(self.path), "the remote")
         return self
 
     def kill(self):

@@ -247,7 +247,7 @@ class Legs(MirrorCase):
         process = hostile.harness.subprocess.Popen(
             [program, "-t", "-f", "raw", "-e", "8", "-k", str(socket), str(self.legs[1])])
         try:
-            wait_until(socket.exists, "qemu-nbd")
+            wait_until(lambda: hostile.harness.listens(socket), "qemu-nbd")
             with self.mirror(f"file {self.legs[0]}", LEG.format(socket)) as server:
                 verifiers = [verifier.start() for verifier in self.verify(server)]
                 for verifier in verifiers:
